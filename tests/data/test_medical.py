@@ -253,7 +253,7 @@ def test_padchest(tmp_path: Path) -> None:
         tmp_path / table,
         head
         + """
-        a.png,0,20140915,p1,1938.0,F,PA,"[' pleural effusion', 'cardiomegaly', nan]"
+        a.png,0,20140915,p1,1938.0,F,PA,"[' pleural effusion', 'malignancy', nan]"
         b.png,0,20140915,p2,1950.0,M,AP_horizontal,['normal']
         c.png,1,20140915,p3,1950.0,O,PA,['normal']
         d.png,1,20140915,p4,2014.0,M,PA,['normal']
@@ -487,3 +487,49 @@ def test_every_layout_is_named_in_its_own_file_and_the_registry_alone() -> None:
     assert named - {"registry"} == {name.replace("-", "_") for name in LAYOUTS} - {"oasis_1"} | {
         "oasis1"
     }
+
+
+# What is there twice -----------------------------------------------------------------------------
+
+
+def test_rows_that_are_there_twice_are_counted_once_each(tmp_path: Path) -> None:
+    table = cohorts.sheet(
+        tmp_path / "oasis_cross-sectional.csv",
+        """ID,M/F,Hand,Age,Educ,SES,MMSE,CDR,eTIV,nWBV,ASF,Delay
+        OAS1_0001_MR1,F,R,20,,,,,1344,0.743,1.306,N/A
+        OAS1_0001_MR1,F,R,20,,,,,1344,0.743,1.306,N/A
+        OAS1_0002_MR1,M,R,74,2,3,29,0,1500,0.85,1.1,N/A
+        OAS1_0002_MR1,M,R,74,2,3,29,0,1500,0.85,1.1,N/A
+        OAS1_0002_MR1,M,R,75,2,3,29,0,1500,0.85,1.1,N/A""",
+    )
+    for name in ("OAS1_0001_MR1", "OAS1_0002_MR1"):
+        scans.write_nifti(tmp_path / f"disc1/{name}.nii.gz", cohorts.brain(1))
+    cohort = read("oasis-1", tmp_path, images="*/{ID}.nii.gz")
+    assert cohort.subjects == ["OAS1_0001"]
+    assert cohort.left_out == {
+        "the same row again": 1, "several rows with one ID that disagree": 3,
+    }  # fmt: skip
+    with pytest.raises(ValueError, match=rf"{table.name}: no column 'Session'"):
+        LAYOUTS["oasis-1"](tmp_path, images="*/{Session}.nii.gz")
+
+
+@pytest.mark.parametrize(
+    ("name", "line"),
+    [("patients.csv", "10000010,M,99,2110"), (f"{cohorts.MIMIC}-split.csv", "d0-0,9,9,test")],
+)
+def test_mimic_cxr_names_rows_with_one_id_that_differ(tmp_path: Path, name: str, line: str) -> None:
+    table = cohorts.mimic_cxr(tmp_path, 2) / name
+    lines = table.read_text().splitlines()
+    table.write_text("\n".join([*lines, lines[1]]))
+    assert len(read("mimic-cxr", tmp_path)) == 4
+    table.write_text("\n".join([*lines, line + "," * (lines[0].count(",") - line.count(","))]))
+    with pytest.raises(ValueError, match=rf"{re.escape(name)}, column .* is also in row 2, with"):
+        LAYOUTS["mimic-cxr"](tmp_path)
+
+
+def test_ukbb_numbers_of_participants_are_spelt_as_their_fields(tmp_path: Path) -> None:
+    table = cohorts.ukbb(tmp_path, 2) / "participants.csv"
+    text = table.read_text()
+    for spelling in ("f.eid", "f_eid"):
+        table.write_text(text.replace("eid", spelling, 1))
+        assert len(read("ukbb", tmp_path)) == 4

@@ -333,6 +333,86 @@ def test_slices_of_another_kind_are_named(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
+    ("tags", "message"),
+    [
+        ({"PhotometricInterpretation": "MONOCHROME1"}, "PhotometricInterpretation is MONOCHROME1"),
+        ({"RescaleType": "HU"}, "RescaleType is HU, and that of 00.dcm None"),
+        ({"ImagePositionPatient": [0.5, 0, 1]}, "07.dcm by 0.5 mm against 00.dcm, 1 mm away"),
+        ({"PixelSpacing": [1, 0]}, "PixelSpacing"),
+    ],
+)
+def test_slices_that_do_not_belong_together_are_named(
+    tmp_path: Path, tags: dict[str, Any], message: str
+) -> None:
+    paths = scans.write_series(tmp_path / "s", numbers(3, 4, 4), [0, 1, 2])
+    part = pydicom.dcmread(paths / "07.dcm")
+    for key, value in tags.items():
+        setattr(part, key, value)
+    part.save_as(paths / "07.dcm")
+    with pytest.raises(ValueError, match=message):
+        open_scan(paths)
+
+
+def test_slices_that_ask_for_windows_of_their_own_share_the_widest(tmp_path: Path) -> None:
+    folder = scans.write_series(tmp_path / "s", numbers(3, 4, 4), [0, 1, 2])
+    for k in range(3):
+        part = pydicom.dcmread(folder / f"{7 * k:02d}.dcm")
+        part.WindowCenter, part.WindowWidth = 100 + 10 * k, 51
+        part.save_as(folder / f"{7 * k:02d}.dcm")
+    (folder / ".DS_Store").write_bytes(b"not a slice")
+    assert open_scan(folder).levels == (74.5, 144.5)
+
+
+def test_empty_numbers_of_a_header_are_as_if_they_were_absent(tmp_path: Path) -> None:
+    path = scans.write_dicom(tmp_path / "a.dcm", numbers(4, 4), PixelSpacing=None)
+    part = pydicom.dcmread(path)
+    part.add_new("RescaleSlope", "DS", "")
+    part.add_new("RescaleIntercept", "DS", "")
+    part.save_as(path)
+    scan = open_scan(path)
+    assert np.array_equal(scan.array[0], numbers(4, 4))
+    assert scan.spacing.tolist() == [1, 1]
+
+
+def test_compressed_files_are_read_or_say_what_to_install(tmp_path: Path) -> None:
+    from pydicom.encaps import encapsulate
+    from pydicom.uid import MPEG2MPML, JPEGLSLossless, RLELossless
+
+    path = scans.write_dicom(tmp_path / "a.dcm", numbers(8, 8))
+    part = pydicom.dcmread(path)
+    part.compress(RLELossless)
+    part.save_as(tmp_path / "rle.dcm")
+    assert np.array_equal(open_scan(tmp_path / "rle.dcm").array[0], numbers(8, 8))
+    for syntax, cure in ((JPEGLSLossless, "pip install 'pylibjpeg"), (MPEG2MPML, "; decompress")):
+        part = pydicom.dcmread(path)
+        part.file_meta.TransferSyntaxUID = syntax
+        part.PixelData = encapsulate([b"none of these"])
+        part["PixelData"].is_undefined_length = True
+        part.save_as(tmp_path / "b.dcm")
+        with pytest.raises(ValueError, match=rf"b\.dcm is compressed as {syntax.name}") as caught:
+            open_scan(tmp_path / "b.dcm")
+        assert cure in str(caught.value)
+        assert "\n" not in str(caught.value)
+
+
+def test_tables_of_levels_and_real_numbers_are_refused(tmp_path: Path) -> None:
+    from pydicom.dataset import Dataset
+
+    path = scans.write_dicom(tmp_path / "a.dcm", numbers(4, 4))
+    part = pydicom.dcmread(path)
+    part.ModalityLUTSequence = [Dataset()]
+    part.save_as(tmp_path / "b.dcm")
+    with pytest.raises(ValueError, match="ModalityLUTSequence"):
+        open_scan(tmp_path / "b.dcm")
+    part = pydicom.dcmread(path)
+    del part.PixelData
+    part.FloatPixelData = numbers(4, 4).astype(np.float32).tobytes()
+    part.save_as(tmp_path / "c.dcm")
+    with pytest.raises(ValueError, match="real numbers as pixels"):
+        open_scan(tmp_path / "c.dcm")
+
+
+@pytest.mark.parametrize(
     ("name", "message"),
     [
         ("MR_small_jpeg_ls_lossless.dcm", "compressed as JPEG-LS Lossless .* cannot be decoded"),

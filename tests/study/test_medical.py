@@ -228,6 +228,8 @@ def test_what_a_reader_leaves_out_is_in_the_record(tmp_path: Path, data_folder: 
     of_run = metrics | {"run": {"rows left out": noted["rows left out"]}}
     assert summary(metrics) == "1 test rows"
     assert summary(of_run) == "1 test rows · 2 rows of the data left out: age missing or 0"
+    with_gap = metrics | {"run": {"training rows with a gap": {"age": 1}}}
+    assert summary(with_gap) == "1 test rows · 1 training row without age"
 
 
 def test_a_published_split_that_tears_a_patient_apart_is_refused(

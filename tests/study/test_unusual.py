@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from rung3.data.rows import Rows
-from rung3.data.variables import Categorical, Continuous
+from rung3.data.variables import Categorical, Continuous, Image
 from rung3.study.unusual import unusual
 
 GENERATOR = torch.Generator().manual_seed(0)
@@ -46,6 +46,29 @@ def test_codes_for_gaps_are_told_however_many(codes: tuple[int, ...]) -> None:
 )
 def test_nothing_is_unusual_in_healthy_values(values: torch.Tensor) -> None:
     assert said(values, Continuous()) == []
+
+
+def test_a_zero_apart_from_all_others_may_stand_for_a_gap() -> None:
+    ages = 45 + 35 * SHARES
+    few, many = ages.clone(), ages.clone()
+    few[:2], many[:200] = 0, 0
+    assert said(ages, Continuous()) == said(many, Continuous()) == []
+    rows, held = Rows({"x": few[1:]}), Rows({"x": few[:1]})
+    (line,) = unusual({"x": Continuous()}, rows, held)
+    assert line.startswith("x: 0 (2 rows) stands apart from the others, 45.")
+    children = SHARES.mul(20).round()  # of newborns, 0 is an age
+    assert said(children, Continuous()) == []
+
+
+def test_a_training_row_that_is_there_twice_is_told() -> None:
+    image = torch.rand(20, 1, 4, 4, generator=torch.Generator().manual_seed(1))
+    rows = Rows({"x": SHARES[:20], "scan": image})
+    twice = rows.select(torch.tensor([*range(20), 3]))
+    variables = {"x": Continuous(), "scan": Image(1, 4, 4, bits=None)}
+    held = Rows({"x": SHARES[20:21], "scan": 1 - image[:1]})
+    assert list(unusual(variables, rows, held)) == []
+    (line,) = unusual(variables, twice, held)
+    assert line.startswith("1 of 21 training rows repeats another, image and all")
 
 
 def test_of_many_labels_without_rows_a_few_are_named() -> None:

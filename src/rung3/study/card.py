@@ -70,8 +70,11 @@ def _training(study: Study, model: SCM, report: Report) -> Iterator[str]:
     kind: Any = study.data
     yield f"Data: `{kind.kind}`, seed {study.seed}."
     yield ""
-    for reason, count in report.metrics.get("run", {}).get("rows left out", {}).items():
-        yield f"- {count} rows of the data were left out: {reason}"
+    run = report.metrics.get("run", {})
+    for reason, count in run.get("rows left out", {}).items():
+        yield f"- {count} row{'s' * (count > 1)} of the data left out: {reason}"
+    for name, count in run.get("training rows with a gap", {}).items():
+        yield f"- {count} training row{'s' * (count > 1)} without {name}, of use to the others"
     for name, record in model.fitted.items():
         if "epochs" in record:
             yield (

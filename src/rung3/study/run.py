@@ -98,9 +98,7 @@ def run_study(
             report = run.evaluate(model, oracles)
         with stoppable("while writing the report", CURE):
             report.run = str(place.path)
-            report.metrics["run"] = _origin(study, place, model)
-            if splits.left_out:
-                report.metrics["run"]["rows left out"] = dict(splits.left_out)
+            report.metrics["run"] = _origin(study, place, model) | _left_out(model, splits)
             card = model_card(study, model, report)
             report.save(place.path, {CARD: card.encode()})
         return report
@@ -242,6 +240,20 @@ def _origin(study: Study, place: RunFolder, model: SCM) -> dict[str, Any]:
         "version": version("rung3"),
         "command": f"rung3 run {place.path}/study.yaml --out {place.path}-again",
     }
+
+
+def _left_out(model: SCM, splits: Splits) -> dict[str, dict[str, int]]:
+    """Return how many rows of the data were left out, by reason, and training rows with gaps."""
+    gaps = {
+        name: int(variable.is_missing(splits.train[name]).sum())
+        for name, variable in model.variables.items()
+        if name in splits.train
+    }
+    counts = {
+        "rows left out": dict(splits.left_out),
+        "training rows with a gap": {name: count for name, count in gaps.items() if count},
+    }
+    return {what: by_name for what, by_name in counts.items() if by_name}
 
 
 def saved_oracles(path: Path) -> Oracles | None:

@@ -24,6 +24,12 @@ FEWEST = 10
 CODES = 3
 """Codes for gaps at either end, at most, such as 997, 998 and 999."""
 
+ZEROS = 0.05
+"""Share of rows below which zeros, apart from all other values, may stand for gaps."""
+
+APART = 0.5
+"""Ranges of all other values by which such zeros lie below them: an age of 0 beside adults'."""
+
 LISTED = 8
 """Labels that a message lists, at most."""
 
@@ -45,11 +51,16 @@ def unusual(variables: Mapping[str, Variable], train: Rows, test: Rows) -> Itera
     for name, variable in variables.items():
         if not isinstance(variable, Image) and not variable.shape:
             values = train[name]
-            present = values[~variable.is_missing(values)]
+            present = _present(variable, values)
             yield from _without_examples(name, variable, present.unique())
             if isinstance(variable, Continuous) and not variable.circular:
                 yield from _far_out(name, present)
+                yield from _zeros(name, torch.cat([present, _present(variable, test[name])]))
     yield from _repeated(variables, train, test)
+
+
+def _present(variable: Variable, values: Tensor) -> Tensor:
+    return values[~variable.is_missing(values)]
 
 
 def _without_examples(name: str, variable: Variable, present: Tensor) -> Iterator[str]:
@@ -86,6 +97,21 @@ def _far_out(name: str, values: Tensor) -> Iterator[str]:
         )
 
 
+def _zeros(name: str, values: Tensor) -> Iterator[str]:
+    """Yield whether a few values are 0 and all others lie well above."""
+    zero, others = values == 0, values[values != 0].double()
+    count = int(zero.sum())
+    if not 0 < count <= ZEROS * len(values) or len(others.unique()) < FEWEST:
+        return
+    least, most = float(others.min()), float(others.max())
+    if APART * (most - least) < least <= ALONE * (most - least):  # beyond, it is far out
+        yield (
+            f"{name}: 0 ({count} row{'s' * (count > 1)}) stands apart from the others, "
+            f"{number_text(least)} to {number_text(most)}; leave the cell empty if it stands for a "
+            "gap"
+        )
+
+
 def _is_far(numbers: Tensor, counts: Tensor, below: int, above: int) -> bool:
     """Return whether so many of the sorted values at both ends lie far from all between them."""
     inner = numbers[below : len(numbers) - above]
@@ -100,10 +126,15 @@ def _is_far(numbers: Tensor, counts: Tensor, below: int, above: int) -> bool:
 
 
 def _repeated(variables: Mapping[str, Variable], train: Rows, test: Rows) -> Iterator[str]:
-    """Yield whether test rows are training rows too, image and all."""
+    """Yield whether rows are there twice, image and all: in training, or in training and test."""
     if not any(isinstance(variable, Image) for variable in variables.values()):
         return  # rows of numbers may well be the same
     before, after = (_of_whole_rows(variables, rows) for rows in (train, test))
+    if twice := len(before) - len(before.unique()):
+        yield (
+            f"{twice} of {train.n:,} training rows repeat{'s' * (twice == 1)} another, image and "
+            "all; list each row once"
+        )
     count = int(torch.isin(after, before).sum())
     if count >= SEVERAL:
         yield (

@@ -77,3 +77,11 @@ def test_tables_are_read_as_text_with_their_gaps(tmp_path):
         (tmp_path / name).write_text(text)
         with pytest.raises(ValueError, match=r"no rows|expected a table"):
             read_texts(tmp_path / name)
+
+
+def test_labels_that_are_names_of_folders_too_stay_labels(tmp_path):
+    for kind in ("daisy", "rose"):
+        (tmp_path / kind).mkdir()
+        for k in range(2):
+            (tmp_path / kind / f"{k}.txt").write_text("a flower" * 40)
+    assert look("kind", ["rose", "daisy"] * 10, tmp_path).kind == "Binary"

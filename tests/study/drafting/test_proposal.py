@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+import scans
 import yaml
 from command import call
 from flowers import GRAPH, write_flowers
@@ -194,3 +195,44 @@ def test_pictures_are_made_smaller_where_the_machine_is_too_slow_for_them():
     assert side_that_fits(image, 200, 1e-6) == 48
     assert side_that_fits(Image(1, 40, 40), 200, 1e-6) is None  # no less than 32
     assert side_that_fits(image, 200, 1e6) is None
+
+
+def test_scans_are_proposed_by_the_middle_slice_and_split_by_subject(tmp_path, monkeypatch):
+    pytest.importorskip("nibabel")
+    monkeypatch.chdir(tmp_path)
+    rng = np.random.default_rng(0)
+    lines = ["patient_id,age,scan"]
+    for k in range(20):
+        volume = rng.integers(0, 900, (8, 6, 12)).astype(np.int16)
+        scans.write_nifti(tmp_path / f"{k}.nii.gz", volume)
+        lines.append(f"p{k // 2},{50 + k**1.1:.1f},{k}.nii.gz")
+    (tmp_path / "people.csv").write_text("\n".join(lines))
+    result = call("init", "people.csv", "--graph", "age -> scan", "--minutes", 0.5)
+    assert result.exit_code == 0, result.output
+    settings = yaml.safe_load((tmp_path / "people.yaml").read_text())
+    assert settings["data"]["scans"] == {"scan": {"plane": "axial", "at": 0.5}}
+    assert settings["data"]["subject"] == "patient_id"
+    assert "patient_id" not in settings["variables"]
+    scan = settings["variables"]["scan"]
+    assert (scan["channels"], scan["height"], scan["width"]) == (1, 6, 8)
+
+
+def test_a_folder_of_scans_is_joined_with_its_table(tmp_path, monkeypatch):
+    pytest.importorskip("nibabel")
+    pytest.importorskip("pydicom")
+    monkeypatch.chdir(tmp_path)
+    rng = np.random.default_rng(0)
+    lines = ["scan,dose_mg"]
+    for k in range(20):
+        slices = rng.integers(0, 900, (2, 8, 8)).astype(np.uint16)
+        scans.write_series(tmp_path / "ct" / f"s{k:02d}", slices, [0, 1])
+        lines.append(f"s{k:02d},{k}.5")
+    (tmp_path / "doses.csv").write_text("\n".join(lines))
+    words = ["init", "ct", "doses.csv", "--graph", "dose_mg -> scan", "--minutes", 0.5]
+    result = call(*words)
+    assert result.exit_code == 0, result.output
+    assert "in 20 of 20 rows" in result.output
+    settings = yaml.safe_load((tmp_path / "ct.yaml").read_text())
+    assert settings["data"]["scans"] == {"scan": {"plane": "axial", "at": 0.5}}
+    study = Study.load(tmp_path / "ct.yaml")
+    assert study.data.test_rows(study.declared(), 0).n == 4

@@ -12,7 +12,7 @@ from __future__ import annotations
 import copy
 import math
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from itertools import pairwise
 from pathlib import Path
@@ -22,12 +22,24 @@ import numpy as np
 
 from rung3.data.readers.scan import ROUNDING, Scan, ScanOptions, need
 
-__all__ = ["DicomScan", "is_dicom", "read_dicom"]
+__all__ = ["DicomScan", "is_dicom", "is_series", "read_dicom"]
 
 SUFFIXES = (".dcm", ".dicom", ".ima")
 
 INVERTED = "MONOCHROME1"
 """The photometric interpretation whose least number is white."""
+
+NUMBERS = ("Rows", "Columns", "ImageOrientationPatient", "PixelSpacing")
+"""Numbers of the header that all slices of a series share."""
+
+SHIFT = 0.1
+"""Greatest shift of a slice against the one below, relative to their distance."""
+
+DECODERS = "install decoders, pip install 'pylibjpeg[all]', or "
+"""What reads most compressed files."""
+
+WORDS = ("PhotometricInterpretation", "Modality", "RescaleType")
+"""Words of the header that all slices share: else one number would mean different things."""
 
 
 def is_dicom(path: Path) -> bool:
@@ -38,6 +50,26 @@ def is_dicom(path: Path) -> bool:
         return False
     with path.open("rb") as file:
         return file.read(132)[128:] == b"DICM"
+
+
+def is_series(folder: Path) -> bool:
+    """Return whether a folder has DICOM files, several of one series, as its first two tell.
+
+    Raises:
+        ValueError: If one of them is damaged.
+    """
+    files = [file for file in _files(folder) if is_dicom(file)]
+    if len(files) < 2:
+        return False
+    need("pydicom")
+    import pydicom
+
+    try:
+        heads = [pydicom.dcmread(file, stop_before_pixels=True) for file in files[:2]]
+    except Exception as error:  # a parser may raise anything on a damaged file
+        raise ValueError(f"{folder}: a file cannot be read as DICOM: {error}") from None
+    first, second = (head.get("SeriesInstanceUID") for head in heads)
+    return first is not None and bool(first == second)
 
 
 def read_dicom(path: str | Path, options: ScanOptions | None = None) -> DicomScan:
@@ -54,7 +86,8 @@ def read_dicom(path: str | Path, options: ScanOptions | None = None) -> DicomSca
         FileNotFoundError: If there is no such file or folder.
         ValueError: Naming the file, if one is damaged, encrypted, of a compression that cannot be
             decoded here or in colour; if the files of a folder are of several series, or their
-            slices differ in size, lie on one another, or have a gap or uneven spacings.
+            slices differ in size or unit, lie on one another or aside, or have a gap or uneven
+            spacings.
     """
     return DicomScan(Path(path), options or ScanOptions())
 
@@ -70,7 +103,7 @@ class DicomScan(Scan):
     def __init__(self, path: Path, options: ScanOptions) -> None:
         need("pydicom")
         if path.is_dir():
-            files = sorted(file for file in path.iterdir() if file.is_file())
+            files = _files(path)
             if not files:
                 raise ValueError("holds no files; expected those of a series")
             self.slices = _sorted({file.name: _open(file) for file in files})
@@ -88,7 +121,7 @@ class DicomScan(Scan):
         if path.is_dir():
             oriented, spacing = _oriented(self.array, list(self.slices.values()))
         inverted = first.get("PhotometricInterpretation") == INVERTED
-        super().__init__(oriented, spacing, _window(first), options, inverted)
+        super().__init__(oriented, spacing, _window(self.slices), options, inverted)
 
     def write(self, path: Path, note: str) -> None:
         """Write the files again, as a new series of derived pictures.
@@ -107,6 +140,12 @@ class DicomScan(Scan):
             )
 
 
+def _files(folder: Path) -> list[Path]:
+    """Return the files of a folder, but for hidden ones such as `.DS_Store`."""
+    files = (file for file in folder.iterdir() if file.is_file())
+    return sorted(file for file in files if not file.name.startswith("."))
+
+
 def _open(path: Path) -> Any:
     import pydicom
     from pydicom.errors import InvalidDicomError
@@ -118,6 +157,8 @@ def _open(path: Path) -> Any:
         raise ValueError(f"{path.name} is damaged, encrypted, or no DICOM file") from None
     except Exception as error:  # a parser may raise anything on a damaged file
         raise ValueError(f"{path.name} cannot be read: damaged or truncated: {error}") from None
+    if "FloatPixelData" in part or "DoubleFloatPixelData" in part:
+        raise ValueError(f"{path.name} holds real numbers as pixels; expected whole ones")
     if "PixelData" not in part:
         kind = getattr(part.get("SOPClassUID"), "name", "no class")
         raise ValueError(f"{path.name} holds no pixels ({kind}); leave it out")
@@ -135,9 +176,11 @@ def _numbers(name: str, part: Any, index: int | None) -> Any:
     except Exception as error:  # of a decoder
         syntax = part.file_meta.get("TransferSyntaxUID")
         if syntax is not None and (syntax.is_private or syntax.is_compressed):
+            known = not isinstance(error, NotImplementedError)
             raise ValueError(
-                f"{name} is compressed as {syntax.name}, which cannot be decoded here: {error}; "
-                "install what it names, or decompress the file with another program"
+                f"{name} is compressed as {syntax.name}, which cannot be decoded here: "
+                f"{' '.join(str(error).split())}; {DECODERS if known else ''}decompress the file "
+                "with another program, such as gdcmconv --raw"
             ) from None
         raise ValueError(f"{name} has damaged or missing pixels: {error}") from None
     if stored.ndim == 3:
@@ -147,6 +190,11 @@ def _numbers(name: str, part: Any, index: int | None) -> Any:
                 f"{len(stored) - 1}"
             )
         stored = stored[index]
+    if part.get("ModalityLUTSequence"):
+        raise ValueError(
+            f"{name} has a table of levels (ModalityLUTSequence), which is not read; apply it with "
+            "another program"
+        )
     slope, intercept = _rescale(part)
     if slope == 0 or not math.isfinite(slope * intercept):
         raise ValueError(
@@ -158,19 +206,24 @@ def _numbers(name: str, part: Any, index: int | None) -> Any:
 
 def _rescale(part: Any) -> tuple[float, float]:
     """Return slope and intercept from stored numbers to the modality's unit."""
-    return float(part.get("RescaleSlope", 1)), float(part.get("RescaleIntercept", 0))
+    slope, intercept = (_first(part.get(key)) for key in ("RescaleSlope", "RescaleIntercept"))
+    return 1.0 if slope is None else slope, 0.0 if intercept is None else intercept
 
 
-def _window(part: Any) -> tuple[float, float] | None:
-    """Return the ends of the window that a file asks for, the first of several."""
-    centre, width = (_first(part.get(key)) for key in ("WindowCenter", "WindowWidth"))
-    if centre is None or width is None or width <= 1:
-        return None
-    return centre - 0.5 - (width - 1) / 2, centre - 0.5 + (width - 1) / 2
+def _window(parts: Mapping[str, Any]) -> tuple[float, float] | None:
+    """Return the ends of the window that files ask for: the widest, where slices differ."""
+    ends = []
+    for part in parts.values():
+        centre, width = (_first(part.get(key)) for key in ("WindowCenter", "WindowWidth"))
+        if centre is None or width is None or width <= 1:
+            return None
+        ends.append((centre - 0.5 - (width - 1) / 2, centre - 0.5 + (width - 1) / 2))
+    return min(low for low, _ in ends), max(high for _, high in ends)
 
 
 def _first(value: Any) -> float | None:
-    if value is None or value == "":
+    """Return a number of the header, the first of several; `None` where it is empty."""
+    if value is None or value == "" or value == []:
         return None
     return float(value if isinstance(value, (int, float, str)) else value[0])
 
@@ -186,7 +239,10 @@ def _ends(part: Any) -> tuple[int, int]:
 def _pixel_spacing(part: Any) -> tuple[float, float]:
     spacing = part.get("PixelSpacing") or part.get("ImagerPixelSpacing")
     if spacing is not None:
-        return float(spacing[0]), float(spacing[1])
+        rows, columns = float(spacing[0]), float(spacing[1])
+        if min(rows, columns) <= 0:
+            raise ValueError(f"has a PixelSpacing of {rows:g} and {columns:g} mm; expected more")
+        return rows, columns
     aspect = part.get("PixelAspectRatio")  # vertical and horizontal size, without a unit
     return (float(aspect[0]), float(aspect[1])) if aspect else (1.0, 1.0)
 
@@ -203,20 +259,34 @@ def _sorted(files: dict[str, Any]) -> dict[str, Any]:
     for key in ("ImagePositionPatient", "ImageOrientationPatient"):
         if lacking := [name for name, part in files.items() if part.get(key) is None]:
             raise ValueError(f"{lacking[0]} has no {key}, by which slices are sorted")
+    _check_alike(files)
     first = next(iter(files.values()))
-    for name, part in files.items():
-        for key in ("Rows", "Columns", "ImageOrientationPatient", "PixelSpacing"):
-            one, other = (np.array(p.get(key, 1), dtype=float) for p in (first, part))
-            if one.shape != other.shape or not np.allclose(one, other, atol=1e-3):
-                raise ValueError(
-                    f"{name}: its {key} is {part.get(key)}, and that of {next(iter(files))} "
-                    f"{first.get(key)}; expected slices alike"
-                )
     normal = _normal(first)
-    where = {k: float(normal @ np.array(p.ImagePositionPatient, float)) for k, p in files.items()}
+    places = {name: np.array(part.ImagePositionPatient, float) for name, part in files.items()}
+    where = {name: float(normal @ place) for name, place in places.items()}
     order = sorted(files, key=where.__getitem__)
     _check_gaps(order, [where[name] for name in order])
+    _check_upright(order, np.stack([places[name] for name in order]), normal)
     return {name: files[name] for name in order}
+
+
+def _check_alike(files: Mapping[str, Any]) -> None:
+    """Refuse slices that differ in size, direction or the meaning of their numbers."""
+    name_of_first, first = next(iter(files.items()))
+    for name, part in files.items():
+        for key in (*NUMBERS, *WORDS):
+            values = first.get(key), part.get(key)
+            if not (_close(*values) if key in NUMBERS else values[0] == values[1]):
+                raise ValueError(
+                    f"{name}: its {key} is {values[1]}, and that of {name_of_first} {values[0]}; "
+                    "expected slices alike"
+                )
+
+
+def _close(one: Any, other: Any) -> bool:
+    """Return whether two numbers, or lists of them, are the same up to rounding."""
+    a, b = (np.array(1 if value is None else value, dtype=float) for value in (one, other))
+    return a.shape == b.shape and bool(np.allclose(a, b, atol=1e-3))
 
 
 def _normal(part: Any) -> Any:
@@ -247,6 +317,20 @@ def _check_gaps(names: Sequence[str], where: Sequence[float]) -> None:
                 f"has slices at mixed spacings: {gap:g} mm {place}, where {step:g} mm are usual; "
                 "resample it to even ones"
             )
+
+
+def _check_upright(names: Sequence[str], places: Any, normal: Any) -> None:
+    """Refuse slices that are shifted against one another, as a tilted gantry takes them."""
+    steps = np.diff(places, axis=0)
+    along = steps @ normal
+    aside = np.linalg.norm(steps - along[:, None] * normal, axis=1)
+    # Rounding of positions moves slices, too, by less than a tenth of the way to the next.
+    if (shifted := aside > SHIFT * along).any():
+        at = int(shifted.argmax())
+        raise ValueError(
+            f"has slices that are shifted sideways: {names[at + 1]} by {aside[at]:.3g} mm against "
+            f"{names[at]}, {along[at]:.3g} mm away (a tilted gantry); resample it to upright ones"
+        )
 
 
 def _oriented(array: Any, parts: Sequence[Any]) -> tuple[Any, Any]:

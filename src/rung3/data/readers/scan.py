@@ -160,6 +160,10 @@ class Scan(ABC):
         value = image.nearest(torch.from_numpy(whole)[None].clamp(0, 1)).to(image.dtype)
         return value, "" if same else f"{_spell(self.voxels.shape)}, {placed.how}"
 
+    def fits(self, image: Image) -> bool:
+        """Return whether it has the image's aspect, in millimetres."""
+        return self._place(image) is not None
+
     def add(self, change: Tensor, image: Image) -> None:
         """Change the scan as its value was changed.
 
@@ -191,16 +195,19 @@ class Scan(ABC):
                 f"has {_spell(self.voxels.shape)} voxels, and the variable {_spell(image.sizes)}; "
                 f"{cure}"
             )
-        unit = self.spacing.min()
-        size = np.array(self.voxels.shape) * self.spacing / unit
-        placed = place(size, np.array(image.sizes), image.fit)
+        placed = self._place(image)
         if placed is None:
             raise ValueError(
                 f"has {_spell(self.voxels.shape)} voxels of {_spell(self.spacing)} mm, another "
                 f"aspect than {_spell(image.sizes)}; declare fit='crop' or fit='pad' to keep it"
             )
-        scale = unit / self.spacing
+        scale = self.spacing.min() / self.spacing
         return placed._replace(start=placed.start * scale, extent=placed.extent * scale)
+
+    def _place(self, image: Image) -> Placement | None:
+        """Return where cubes as small as the finest voxels lie; `None` for another aspect."""
+        size = np.array(self.voxels.shape) * self.spacing / self.spacing.min()
+        return place(size, np.array(image.sizes), image.fit)
 
 
 def _slice(volume: Array, axis: int, number: int) -> Array:

@@ -209,8 +209,11 @@ def summary(metrics: Mapping[str, Any]) -> str:
     parts = [f"{settings['rows']} test rows"]
     if settings["rows left out for missing values"]:
         parts.append(f"{settings['rows left out for missing values']} left out: missing values")
-    for reason, count in metrics.get("run", {}).get("rows left out", {}).items():
-        parts.append(f"{count} rows of the data left out: {reason}")
+    run = metrics.get("run", {})
+    for reason, count in run.get("rows left out", {}).items():
+        parts.append(f"{count} row{'s' * (count > 1)} of the data left out: {reason}")
+    for name, count in run.get("training rows with a gap", {}).items():
+        parts.append(f"{count} training row{'s' * (count > 1)} without {name}")
     if settings["resamples"]:
         parts.append("95 % bootstrap intervals over rows")
     if settings["world"]:

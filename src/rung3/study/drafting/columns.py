@@ -17,6 +17,8 @@ from numpy.typing import NDArray
 
 from rung3.data.images import SUFFIXES
 from rung3.data.readers.csv_text import read_csv
+from rung3.data.readers.dicom import is_series
+from rung3.data.readers.scans import is_scan
 from rung3.data.readers.table import GAPS, is_dates
 from rung3.data.values import SINCE
 
@@ -42,6 +44,12 @@ AT_BOUND = 0.05
 
 IDENTIFIER = re.compile(r"(?:^|[_\W])(?:id|idx|index|no|nr|subject|uuid|key|name|row)(?:$|[_\W])")
 """Names of columns that number the rows."""
+
+SUBJECT = re.compile(
+    r"(?:subject|patient|participant|eid|ptid)|"
+    r"(?:subject|patient|participant|person)[_ .-]?(?:id|no|nr|number|key|name)"
+)
+"""Names of columns that say whom a row is of."""
 
 UNORDERED = re.compile(r"class|label|categor|type|group|site|region|code|digit|kind|colou?r")
 """Names of columns whose whole numbers have no order."""
@@ -93,6 +101,8 @@ class Column:
         median: The middle of its numbers, where it holds amounts.
         mechanism: Kind of a mechanism that it needs, where the default of its kind will not do.
         files: Image files that it names, `None` where a cell is empty.
+        scans: What is taken from them, where they are scans.
+        names_subjects: Whether it says whom a row is of.
     """
 
     name: str
@@ -103,6 +113,8 @@ class Column:
     median: float | None = None
     mechanism: str = ""
     files: Sequence[Path | None] = field(default=(), repr=False)
+    scans: Mapping[str, Any] = field(default_factory=dict)
+    names_subjects: bool = False
 
     @property
     def kind(self) -> str:
@@ -168,8 +180,11 @@ def look(name: str, cells: Sequence[str | None], folder: Path) -> Column:
     distinct = list(dict.fromkeys(present))
     if not present:
         return Column(name, {}, "nothing", "every cell is empty", gaps)
-    if all(cell.lower().endswith(SUFFIXES) for cell in distinct):
+    if all(cell.lower().endswith(SUFFIXES) or _names_scan(folder, cell) for cell in distinct):
         return _paths(name, cells, folder, gaps)
+    if SUBJECT.fullmatch(name.lower()) and len(distinct) < len(cells) == len(present):
+        saw, why = f"{len(distinct)} different: {_some(distinct)}", "it says whom a row is of"
+        return Column(name, {}, saw, why, names_subjects=True)
     if len(distinct) == 1:
         return Column(name, {}, repr(distinct[0]), "all its cells are alike", gaps)
     numbers = [number for cell in present if (number := _number(cell)) is not None]
@@ -195,9 +210,15 @@ def _number(cell: str) -> float | None:
     return number if np.isfinite(number) and "_" not in cell else None
 
 
+def _names_scan(folder: Path, cell: str) -> bool:
+    """Return whether a cell names a scan: a file, or the folder of a series that is there."""
+    path = folder / cell
+    return is_series(path) if path.is_dir() else is_scan(path)
+
+
 def _paths(name: str, cells: Sequence[str | None], folder: Path, gaps: int) -> Column:
     files = [folder / cell if cell else None for cell in cells]
-    there = sum(file is not None and file.is_file() for file in files)
+    there = sum(file is not None and file.exists() for file in files)
     saw = f"{len(cells) - gaps} image files"
     if not there:
         first = next(file for file in files if file)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +12,7 @@ import numpy as np
 
 from rung3.data.images import Picture, decode
 
-__all__ = ["Seen", "look_at"]
+__all__ = ["CLOSE", "Seen", "look_at", "shape_within"]
 
 DECODED = 48
 """Files whose pixels are looked at, spread over all: enough to meet colour and deep pixels."""
@@ -36,11 +36,13 @@ class Seen:
         fields: Fields of the image variable.
         saw: Sizes, channels and bits, as text.
         why: What is done with them.
+        scans: What is taken from them, where they are scans.
     """
 
     fields: dict[str, Any]
     saw: str
     why: str
+    scans: dict[str, Any] = field(default_factory=dict)
 
 
 def look_at(name: str, files: Sequence[Path], longest: int | None = None) -> Seen:
@@ -63,7 +65,7 @@ def look_at(name: str, files: Sequence[Path], longest: int | None = None) -> See
     (height, width), _ = sizes.most_common(1)[0]
     aspects = [w / h for h, w in sizes]
     alike = max(aspects) / min(aspects) < CLOSE
-    shape, why = _shape(height, width, alike, len(sizes) > 1, longest)
+    shape, why = shape_within(height, width, alike, len(sizes) > 1, longest)
     fields: dict[str, Any] = {
         "kind": "Image", "channels": channels, "height": shape[0], "width": shape[1],
     }  # fmt: skip
@@ -115,10 +117,18 @@ def _bits(pictures: Sequence[Picture]) -> int | None:
     return 12 if levels[-1] <= 4095 else 16
 
 
-def _shape(
+def shape_within(
     height: int, width: int, alike: bool, several: bool, longest: int | None
 ) -> tuple[tuple[int, int], str]:
-    """Return height and width to read files at, and what that does to them."""
+    """Return height and width to read files at, and what that does to them.
+
+    Args:
+        height: Of most files.
+        width: Of most files.
+        alike: Whether all have this aspect.
+        several: Whether there are other sizes.
+        longest: Pixels of the longer side; if not given, those of the files, 64 at most.
+    """
     limit = longest or LARGEST
     if not alike:
         side = min(limit, max(height, width)) if longest is None else limit

@@ -8,12 +8,14 @@ from pathlib import Path
 
 from rung3.data.files import write, write_text
 from rung3.data.names import slug
+from rung3.data.readers.scans import is_scan
 from rung3.data.rows import spell_unknown
 from rung3.data.variables import Image
 from rung3.graph import CausalGraph
 from rung3.graph.text import quote
 from rung3.study.drafting.columns import Column, look
-from rung3.study.drafting.pictures import look_at
+from rung3.study.drafting.pictures import Seen, look_at
+from rung3.study.drafting.scans import look_at_scans
 from rung3.study.drafting.sizes import Sizes, side_that_fits, size_numbers, size_picture
 from rung3.study.drafting.source import Source, find_rows
 from rung3.study.drafting.text import study_text
@@ -152,14 +154,18 @@ def _with_pictures(column: Column, longest: int | None, n: int, minutes: float) 
     if column.kind != "Image":
         return column
     files = [file for file in column.files if file]
-    seen = look_at(column.name, files, longest)
-    pictures = replace(column, fields={**seen.fields, **column.fields}, saw=seen.saw, why=seen.why)
+    look = look_at_scans if any(map(is_scan, files)) else look_at
+    pictures = _seen(column, look(column.name, files, longest))
     side = None if longest else side_that_fits(_image(pictures), n, minutes)
     if side is None:
         return pictures
-    seen = look_at(column.name, files, side)
-    why = f"{seen.why} to fit {minutes:g} min; --size keeps more"
-    return replace(column, fields={**seen.fields, **column.fields}, saw=seen.saw, why=why)
+    smaller = _seen(column, look(column.name, files, side))
+    return replace(smaller, why=f"{smaller.why} to fit {minutes:g} min; --size keeps more")
+
+
+def _seen(column: Column, seen: Seen) -> Column:
+    fields = {**seen.fields, **column.fields}
+    return replace(column, fields=fields, saw=seen.saw, why=seen.why, scans=seen.scans)
 
 
 def _image(column: Column) -> Image:

@@ -10,6 +10,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from rung3.data.images import SUFFIXES
+from rung3.data.readers.dicom import is_dicom, is_series
+from rung3.data.readers.nifti import is_nifti
 from rung3.data.spelling import listed
 from rung3.study.drafting.columns import read_texts
 
@@ -20,6 +22,9 @@ __all__ = ["Source", "find_rows"]
 
 IMAGE, FOLDER = "image", "folder"
 """Names of the columns of image files, and of subfolders, in a table that is written."""
+
+TABLES = (".csv", ".parquet")
+"""Suffixes of tables of labels."""
 
 
 @dataclass(frozen=True)
@@ -57,12 +62,11 @@ def find_rows(source: Path, labels: Path | None, target: Path) -> Source:
         if labels is not None:
             raise ValueError(f"{labels}: labels go with a folder of images, and {source} is a file")
         return Source(source, read_texts(source), written=False)
-    files = sorted(
-        file for file in source.rglob("*") if file.suffix.lower() in SUFFIXES and file.is_file()
-    )
+    files = _image_files(source)
     if not files:
-        raise ValueError(f"{source} has no image files ({', '.join(SUFFIXES[:4])}, ...)")
-    tables = [file for kind in ("*.csv", "*.parquet") for file in sorted(source.glob(kind))]
+        kinds = ", ".join((*SUFFIXES[:4], ".nii.gz", ".dcm"))
+        raise ValueError(f"{source} has no image files ({kinds}, ...)")
+    tables = [file for kind in TABLES for file in sorted(source.glob(f"*{kind}"))]
     if labels is None and len(tables) > 1:
         names = listed([table.name for table in tables], "its tables")
         raise ValueError(f"{source}: {names}; name the one with the labels")
@@ -70,6 +74,26 @@ def find_rows(source: Path, labels: Path | None, target: Path) -> Source:
     if labels is None:
         return _by_folder(source, files, target)
     return _by_table(source, files, labels, target)
+
+
+def _image_files(source: Path) -> list[Path]:
+    """Return the pictures and scans of a folder; a series is the folder that its slices lie in."""
+    images: list[Path] = []
+    for folder in [source, *(path for path in source.rglob("*") if path.is_dir())]:
+        files = [
+            file
+            for file in folder.iterdir()
+            if file.is_file() and file.suffix.lower() not in TABLES and file.name[0] != "."
+        ]
+        slices = [file for file in files if not _is_named(file) and is_dicom(file)]
+        named = [file for file in files if _is_named(file)]
+        images += [*named, *([folder] if slices and is_series(folder) else slices)]
+    return sorted(images)
+
+
+def _is_named(file: Path) -> bool:
+    """Return whether a file is named as a picture or a NIfTI file is."""
+    return file.suffix.lower() in SUFFIXES or is_nifti(file)
 
 
 def _by_folder(source: Path, files: Sequence[Path], target: Path) -> Source:
@@ -96,7 +120,7 @@ def _by_table(source: Path, files: Sequence[Path], labels: Path, target: Path) -
     frame = read_texts(labels)
     name, paths = _naming(frame, source, files, labels)
     # Its own paths may lead to the images, or have empty cells.
-    leads = all(cell is None or (labels.parent / cell).is_file() for cell in frame[name])
+    leads = all(cell is None or (labels.parent / cell).exists() for cell in frame[name])
     usable = [leads or path is not None for path in paths]
     joined, paths = frame[usable].reset_index(drop=True), [*compress(paths, usable)]
     levels, notes = _further(joined, _levels(source, paths))
@@ -159,6 +183,7 @@ def _naming(
         lambda file: file.relative_to(source.parent).as_posix(),
         lambda file: file.name,
         lambda file: file.stem,
+        lambda file: Path(file.stem).stem,  # of .nii.gz
     )
     best, name, matched = 0, "", {}
     for way in ways:

@@ -63,7 +63,7 @@ def study_text(
         f"name: {_inline(name)}",
         "seed: 0",
         "",
-        *_data(table, out, shares),
+        *_data(table, out, columns, chosen, shares),
         "",
         *_graph(graph, given),
         "",
@@ -77,11 +77,22 @@ def study_text(
     return "\n".join(lines) + "\n"
 
 
-def _data(table: Source, out: Path, shares: tuple[float, float]) -> Iterator[str]:
+def _data(
+    table: Source,
+    out: Path,
+    columns: Sequence[Column],
+    chosen: Mapping[str, Column],
+    shares: tuple[float, float],
+) -> Iterator[str]:
     path = Path(os.path.relpath(table.path.resolve(), out.resolve().parent)).as_posix()
     yield "data:"
     yield "  kind: table"
     yield f"  path: {_inline(path)} # paths of images are relative to it"
+    if subject := next((column.name for column in columns if column.names_subjects), None):
+        yield f"  subject: {_inline(subject)} # all rows of a subject are in the same part"
+    if scans := {name: dict(column.scans) for name, column in chosen.items() if column.scans}:
+        yield f"  scans: {_inline(scans)} # what is taken; black and white are each scan's own,"
+        yield "  # unless `black` and `white` say which numbers they are"
     yield f"  test: {shares[0]} # share of the rows set aside to test on, at random by the seed"
     yield f"  validation: {shares[1]} # share of the others on which training is watched"
 

@@ -77,7 +77,7 @@ def adni(
         if absent := [key for key in VARIABLES if record[key] is None]:
             out.add(f"{absent[0]} missing", name)
             continue
-        image = find_image(root, images.format(**{k: v.strip() for k, v in row.cells.items()}))
+        image = find_image(root, row.fill(images))
         if image is None:
             out.add("no scan", name)
             continue

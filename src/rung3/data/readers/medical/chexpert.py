@@ -10,7 +10,7 @@ import re
 from pathlib import Path
 from typing import Any
 
-from rung3.data.readers.medical.cohort import Cohort, LeftOut, find_image
+from rung3.data.readers.medical.cohort import Cohort, LeftOut, find_image, once
 from rung3.data.readers.medical.findings import Uncertain, disease_of, disease_variable, radiograph
 from rung3.data.readers.medical.sheet import Row, Sheet
 
@@ -48,7 +48,7 @@ def chexpert(
                 out.add(why, row.text("Path"))
             elif (record := _record(root, row, out)) is not None:
                 records.append(record | {"split": split, "disease": kind.label(disease)})
-    return Cohort(root, records, radiograph(finding), out)
+    return Cohort(root, once(records, "image", out), radiograph(finding), out)
 
 
 def _record(root: Path, row: Row, out: LeftOut) -> dict[str, Any] | None:

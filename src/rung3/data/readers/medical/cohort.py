@@ -249,17 +249,15 @@ def ml(cubic_millimetres: float | None) -> float | None:
 
 def once(records: Sequence[dict[str, Any]], key: str, left_out: LeftOut) -> list[dict[str, Any]]:
     """Return one record for each value of a key; none where several of them disagree."""
-    first: dict[Hashable, dict[str, Any]] = {}
-    torn: set[Hashable] = set()
+    by_key: dict[Hashable, list[dict[str, Any]]] = {}
     for record in records:
-        at = record[key]
-        if at not in first:
-            first[at] = record
-        elif first[at] == record:
-            left_out.add("the same row again", at)
-        else:
-            torn.add(at)
-    for record in records:
-        if record[key] in torn:
-            left_out.add("several rows with one ID that disagree", record[key])
-    return [record for at, record in first.items() if at not in torn]
+        by_key.setdefault(record[key], []).append(record)
+    kept = []
+    for at, (first, *others) in by_key.items():
+        alike = all(record == first for record in others)
+        if alike:
+            kept.append(first)
+        reason = "the same row again" if alike else "several rows with one ID that disagree"
+        for _ in others if alike else (first, *others):
+            left_out.add(reason, at)
+    return kept

@@ -17,7 +17,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
-from rung3.data.readers.medical.cohort import Cohort, LeftOut, find_image
+from rung3.data.readers.medical.cohort import Cohort, LeftOut, find_image, once
 from rung3.data.readers.medical.findings import Uncertain, disease_of, disease_variable, radiograph
 from rung3.data.readers.medical.sheet import Row, Sheet
 from rung3.data.variables import Categorical
@@ -54,10 +54,10 @@ def mimic_cxr(
     """
     root, out = Path(root), LeftOut()
     kind = disease_variable(finding)
-    splits = {row.text("dicom_id"): row for row in Sheet.find(root, f"{VERSION}-split.csv")}
+    splits = Sheet.find(root, f"{VERSION}-split.csv").by("dicom_id", _picture)
     tables = _Tables(
-        labels={_study(row): row for row in Sheet.find(root, f"{VERSION}-{labeller}.csv")},
-        patients={row.whole("subject_id"): row for row in Sheet.find(root, "patients.csv")},
+        labels=Sheet.find(root, f"{VERSION}-{labeller}.csv").by("study_id", _study),
+        patients=Sheet.find(root, "patients.csv").by("subject_id", _subject),
         races=_races(Sheet.find(root, "admissions.csv")),
     )
     records = []
@@ -78,7 +78,8 @@ def mimic_cxr(
             raise row.fault("dicom_id", f"is not in {VERSION}-split.csv")
         split = splits[name].choice("split", {k: k for k in ("train", "validate", "test")})
         records.append(person | {"disease": kind.label(disease), "image": image, "split": split})
-    return Cohort(root, records, radiograph(finding) | {"race": Categorical(labels=RACES)}, out)
+    variables = radiograph(finding) | {"race": Categorical(labels=RACES)}
+    return Cohort(root, once(records, "image", out), variables, out)
 
 
 class _Tables(NamedTuple):
@@ -111,6 +112,14 @@ def _person(row: Row, tables: _Tables, out: LeftOut) -> dict[str, Any] | None:
             known = {"subject": subject, "age": age, "sex": sex, "race": race}
             return known | {"view": row.text("ViewPosition")}
     return None
+
+
+def _picture(row: Row) -> str:
+    return row.text("dicom_id")
+
+
+def _subject(row: Row) -> int | None:
+    return row.whole("subject_id")
 
 
 def _study(row: Row) -> int | None:

@@ -10,7 +10,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from rung3.data.readers.medical.cohort import Cohort, LeftOut
+from rung3.data.readers.medical.cohort import Cohort, LeftOut, once
 from rung3.data.readers.medical.findings import disease_variable, radiograph
 from rung3.data.readers.medical.sheet import Row, Sheet
 
@@ -47,7 +47,7 @@ def nih(root: str | Path, *, finding: str = "Effusion") -> Cohort:
                 raise row.fault("Image Index", "is in neither list of the split")
             part = {"split": splits[name]} if splits else {}
             records.append(record | part | {"disease": kind.label(finding in labels)})
-    return Cohort(root, records, radiograph(finding), out)
+    return Cohort(root, once(records, "image", out), radiograph(finding), out)
 
 
 def _record(files: dict[str, Path], row: Row, out: LeftOut) -> dict[str, Any] | None:

@@ -7,6 +7,7 @@ Source: Marcus et al. 2007 (J. Cognitive Neuroscience 19:9).
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 
 from rung3.data.readers.medical.cohort import YEARS, Cohort, LeftOut, find_image, once
@@ -67,14 +68,14 @@ def oasis1(
             continue
         if not 0 < nwbv < 1:
             raise row.fault("nWBV", "is not a share; expected a number between 0 and 1")
-        image = find_image(root, images.format(**{k: v.strip() for k, v in row.cells.items()}))
+        image = find_image(root, row.fill(images))
         if image is None:
             out.add("no scan", name)
             continue
         maybe = {key: row.number(column) for key, column in MAYBE.items()}
         records.append(
             {"id": name, "subject": subject, "image": image, "age": age, "sex": sex}
-            | {key: float("nan") if value is None else value for key, value in maybe.items()}
+            | {key: math.nan if value is None else value for key, value in maybe.items()}
             | {"intracranial_volume": etiv, "brain_volume": nwbv * etiv}
         )
     return Cohort(root, once(records, "id", out), VARIABLES, out)

@@ -8,6 +8,7 @@ study. Source: Bustos et al. 2020 (arXiv 1901.07441).
 from __future__ import annotations
 
 import ast
+import re
 from pathlib import Path
 from typing import Any
 
@@ -51,7 +52,7 @@ def padchest(
             out.add("not frontal", name)
         elif labels is None:
             out.add("no labels", name)
-        elif finding not in labels and labels != ["normal"]:
+        elif finding not in labels and set(labels) != {"normal"}:
             out.add("neither the finding nor normal", name)
         elif (record := _record(root, row, out)) is not None:
             records.append(record | {"disease": kind.label(finding in labels)})
@@ -77,7 +78,7 @@ def _labels(row: Row) -> list[str] | None:
     if not text:
         return None
     try:
-        labels = ast.literal_eval(text.replace("nan", "None"))
+        labels = ast.literal_eval(re.sub(r"(?<![\w'])nan(?![\w'])", "None", text))
     except (ValueError, SyntaxError):
         raise row.fault("Labels", "is not a list of labels") from None
     if not isinstance(labels, list):

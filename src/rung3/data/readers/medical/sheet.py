@@ -7,8 +7,9 @@ import gzip
 import io
 import math
 import zlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Hashable, Iterator, Mapping
 from pathlib import Path
+from string import Formatter
 from typing import TypeVar
 
 from rung3.data.spelling import suggest
@@ -19,6 +20,7 @@ BLANK = frozenset({"", "NA", "N/A", "NaN", "nan", "NULL", "None", "none", "."})
 """What stands in a cell that has no value."""
 
 T = TypeVar("T")
+K = TypeVar("K", bound=Hashable)
 
 
 class Row:
@@ -83,6 +85,15 @@ class Row:
             raise self.fault(column, f"is none of {', '.join(map(repr, choices))}")
         return choices[text]
 
+    def fill(self, pattern: str) -> str:
+        """Return a pattern with a cell's text for every `{column}` in it.
+
+        Raises:
+            ValueError: If there is no such column.
+        """
+        names = {name for _, name, _, _ in Formatter().parse(pattern) if name}
+        return pattern.format(**{name: self.text(name) for name in names})
+
     def fault(self, column: str, what: str) -> ValueError:
         """Return an error that names the cell and shows what it holds."""
         name = self.sheet.column(column)
@@ -127,6 +138,23 @@ class Sheet:
 
     def __iter__(self) -> Iterator[Row]:
         return iter(self.rows)
+
+    def by(self, column: str, key: Callable[[Row], K]) -> dict[K, Row]:
+        """Return the rows by what identifies them.
+
+        Args:
+            column: The column that this is read from, for the errors.
+            key: What it is, of a row.
+
+        Raises:
+            ValueError: If two rows with one identifier differ.
+        """
+        rows: dict[K, Row] = {}
+        for row in self:
+            first = rows.setdefault(key(row), row)
+            if first.cells != row.cells:
+                raise row.fault(column, f"is also in row {first.row}, with other cells beside it")
+        return rows
 
     def column(self, name: str) -> str:
         """Return a column's name.

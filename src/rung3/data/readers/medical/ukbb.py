@@ -35,6 +35,9 @@ SCANS = {
 }
 """Field and file, in its archive, of each sequence."""
 
+EID = ("eid", "f.eid", "f_eid")
+"""The column of the participant's number, in each spelling."""
+
 SEX = {
     "0": "female",
     "1": "male",
@@ -131,7 +134,7 @@ def _person(row: Row) -> dict[str, Any]:
         grey, white = _number(row, "25006"), _number(row, "25008")
         whole = None if grey is None or white is None else grey + white
     return {
-        "subject": row.whole("eid"),
+        "subject": row.whole(next((name for name in EID if name in row.sheet.names), "eid")),
         "sex": row.choice(_column(row.sheet, "31", 0), SEX),
         "age": row.number(_column(row.sheet, "21003", VISIT)),
         "brain_volume": ml(whole),
