@@ -61,9 +61,9 @@ def test_without_parents_it_is_the_mean_of_all_rows() -> None:
     torch.testing.assert_close(mean({}, 2)["z"], torch.full((2, 1), 2.0))
 
 
-def vae() -> VAE:
+def vae() -> Any:
     torch.manual_seed(0)
-    mechanism = VAE(latent=2, width=4, depth=1, pose=True, cooling=0)
+    mechanism: Any = VAE(latent=2, width=4, depth=1, pose=True, cooling=0)
     mechanism = mechanism.bind("x", Image(1, 9, 8), {"digit": Categorical(3)})
     for parameter in mechanism.parameters():  # away from the start, where parents do nothing
         parameter.data += 0.05 * torch.randn_like(parameter)

@@ -3,7 +3,8 @@
     z_i = m_i(z_>i [, pa]) + s_i(z_>i [, pa]) u_i,     x = mu(z, pa) + sigma(z, pa) eps,
 
 with all u_i and eps standard normal. With the *exogenous* prior the parents are kept out of the
-chain, and z_i is taken to be u_i itself: the latents are part of the noise (lecture, Figure 26).
+chain, and z_i is taken to be u_i itself: the latents are part of the noise (lecture, Figure 26),
+but for their mean given discrete parents (`rung3.mechanisms.autoencoder`).
 With the *conditional* prior the parents enter the chain: then the latents are endogenous, a
 mediator between the parents and the image, and only the u_i are noise (lecture, Figures 27 to 29).
 
