@@ -36,8 +36,8 @@ def sampled(n: int, seed: int) -> tuple[Rows, Tensor]:
     return Rows({"radius": radius, "sequence": sequence, "image": image}), noise
 
 
-def fitted() -> SCM:
-    model = SCM(
+def unfitted() -> SCM:
+    return SCM(
         "{radius sequence} -> image",
         {"radius": Continuous(), "sequence": Binary(), "image": Image(1, 16, 16)},
         {
@@ -46,9 +46,26 @@ def fitted() -> SCM:
             "image": DeformedAtlas(appearance=["sequence"], kinds=5, spacing=2),
         },
     )
+
+
+def fitted() -> SCM:
+    model = unfitted()
     rows, _ = sampled(300, seed=0)
     fit(model, rows, only=["image"], epochs=8, batch_size=25, seed=0, progress=False)
     return model
+
+
+def test_its_weights_are_those_of_the_last_step_because_its_law_of_shapes_is() -> None:
+    rows, _ = sampled(50, seed=0)
+
+    def weights(ema: float | None) -> Tensor:
+        torch.manual_seed(0)
+        model = unfitted()
+        options: dict[str, Any] = {"epochs": 1, "batch_size": 10, "ema": ema, "progress": False}
+        fit(model, rows, only=["image"], seed=0, **options)
+        return torch.nn.utils.parameters_to_vector(model.mechanisms["image"].parameters())
+
+    assert torch.allclose(weights(0.999), weights(None), atol=1e-3)
 
 
 def test_it_moves_tissue_and_turns_its_contrast_while_noise_stays() -> None:

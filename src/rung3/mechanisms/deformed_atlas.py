@@ -157,6 +157,7 @@ class DeformedAtlas(Mechanism):
     abduction: ClassVar[Abduction] = "approximate"
     observation_noise: ClassVar[tuple[str, ...]] = ("residual",)
     learning_rate: ClassVar[float] = 3e-3
+    averaged: ClassVar[bool] = False
     assumption: str = "tissue that its parents deform, show otherwise, or cover, and do not make"
 
     pixels: LocationScale
@@ -331,7 +332,7 @@ class DeformedAtlas(Mechanism):
         """Return the features that the law of shapes depends on, `(n, f)`."""
         return torch.cat([self.cause(parents, n), self.light(parents, n)], 1).float()
 
-    def caused(self, parents: Parents, n: int) -> Tensor:
+    def _caused(self, parents: Parents, n: int) -> Tensor:
         """Return the displacements that parents cause, on a coarse grid, `(n, axes, ...)`."""
         velocity = SLOW * self.velocity(parents, n)
         along, across = velocity.tensor_split((len(self.variable.sizes),), 1)
@@ -363,7 +364,7 @@ class DeformedAtlas(Mechanism):
     def _fitted(self, value: Tensor, parents: Parents, rounds: int) -> Registered:
         """Return the shape that fits each image best."""
         n, image = len(value), value.float()
-        shading, caused = self._shading(parents, n)[:, None], self.caused(parents, n)
+        shading, caused = self._shading(parents, n)[:, None], self._caused(parents, n)
         views = self._views(parents, n)
         order = torch.cat([rows for rows, _ in views]).argsort()
 
@@ -398,7 +399,7 @@ class DeformedAtlas(Mechanism):
     def _drawing(self, coefficients: Tensor, parents: Parents) -> Drawing:
         n = len(coefficients)
         displacement = self.shape.displacement(coefficients)
-        at = self._places(self.caused(parents, n), displacement)
+        at = self._places(self._caused(parents, n), displacement)
         gain = self._shading(parents, n) * self.shape.gain(coefficients)
         return Drawing(at, self.atlas.read(self.atlas.shares(), at), gain)
 
