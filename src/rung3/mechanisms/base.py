@@ -78,9 +78,12 @@ class Trainable(nn.Module, ABC):
         parents: What its loss is given beside its value, by name.
         differentiates: Whether its loss takes derivatives itself: if its weights lie in parts, all
             of them are then gathered at once, and not layer by layer.
+        averaged: Whether `fit` keeps a moving average of its weights; not, if what it learns
+            beside them fits only the weights of the last step.
     """
 
     differentiates: ClassVar[bool] = False
+    averaged: ClassVar[bool] = True
 
     name: str
     variable: Variable

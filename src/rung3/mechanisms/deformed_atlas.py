@@ -1,43 +1,49 @@
 """`DeformedAtlas`: images as maps of a few kinds of tissue, deformed by their parents.
 
-    k_p ~ pi(p + d(p, pa)),      x_p = g_p(pa') m_k(pa") + s_k(pa") e_p
+    x_p = g_p(pa') b_p sum_k r_kp m_k(pa") + s_k(pa") e_p,      r_p ~ (pi(q_p), v),
 
-with pi an atlas (at each place, how probable every kind is), d the displacement of a smooth
-deformation, g a smooth shading, and m and s the level and the noise of each kind. Each parent acts
-on those that it is named for: of a scan the sequence or the site sets levels. It is unified
-segmentation, with causes. A binary parent may also make a lesion, a kind of its own that covers
-the share c_p of a pixel, wherever the parents move its tissue,
+with pi an atlas (at each place, the expected share of every kind), g a smooth shading, and m and s
+the level and the noise of each kind. A share r varies about the atlas as if it were a
+Dirichlet's: its covariance is v (diag(pi) - pi pi'). The atlas is read at
 
-    k_p = lesion  with probability c_p  if there is one, else as above.
+    q_p = d(p + h_p; pa),      (h, b) ~ the law of `rung3.mechanisms.networks.shape`,
 
-The individual's own anatomy is read off its image: a smooth deformation h that lays the atlas, as
-the parents deform it, over the image; the posterior probabilities r of the kinds, given the atlas
-there; and the detail t = D(x) / g - sum_k m_k r_k of the image without its noise. A counterfactual
-deforms and renders both, from where they are seen, and what is left stays where it is. With d the
-map p -> p + d(p, pa),
+with d a smooth deformation that the parents cause, and h and b the displacements and the gain of
+the individual, whose mean depends on the parents, too. Each parent acts on those that it is named
+for: of a scan the sequence or the site sets levels. It is unified segmentation, with causes. A
+binary parent may also make a lesion, a kind of its own that covers the share c_p of a pixel,
 
-    G(r, t, pa) = g(pa') (sum_k m_k(pa") r_k + t) o h^-1 o d(pa_0)^-1 o d(pa) o h,
-    x~ = G(r, t, pa~) + (x - G(r, t, pa)),      pa_0 the parents under which x was seen.
+    k_p = lesion  with probability c_p  if there is one, else tissue, as above.
+
+The atlas of a slice may have a thickness: then h leads across the slice, too, and slices at
+different heights in different heads show together what lies beside each of them.
+
+The individual's own anatomy is read off its image: the shape h, b that lays the atlas over it
+(`rung3.mechanisms.networks.registration`), and what the image then shows of each kind beyond the
+atlas, the expectation t of r - pi given x. A counterfactual keeps what the individual's shape
+differs from the one that is expected of its parents, and reads the atlas where the parents now
+place it; t moves with the tissue that has it, and what is left stays where it is:
+
+    G(h, t, pa) = g(pa') b sum_k m_k(pa") (pi(q) + t o q_0^-1 o q),
+    x~ = G(h, t, pa~) + (x - G(h, t, pa)),      q_0 the places under the parents x was seen with.
 
 So tissue moves, where the individual has it, and turns its contrast; the scanner's noise does not,
-and a null intervention changes nothing. Under a lesion the anatomy is that of the atlas, because it
-is not seen. How far a lesion would reach that is not there is not seen either: it covers the places
-where c_p exceeds one uniform number for the whole image, one half unless it is drawn. From where it
-was or would be it moves with the tissue, as far as a counterfactual moves that. The atlas is an
-average over individuals, so densities and samples are those without h; and pixels drawn from it are
-independent, so samples are coarse: it is a mechanism for counterfactuals.
+and a null intervention changes nothing. How far a lesion would reach that is not there is not seen:
+it covers the places where c_p exceeds one uniform number for the whole image, one half unless it is
+drawn. From where it was or would be it moves with the tissue, as far as a counterfactual moves
+that. Densities are Laplace's approximation about the shape that fits an image.
 
-Source: Ashburner and Friston 2005, *Unified segmentation* (NeuroImage 26:839-851), for the model of
-an image given an atlas; the log-Euclidean deformations are those of
-`rung3.mechanisms.networks.deformation`, D is that of `rung3.mechanisms.networks.denoising`, and h
-that of `rung3.mechanisms.networks.registration`.
+Sources: Ashburner and Friston 2005, *Unified segmentation* (NeuroImage 26:839-851), for the model
+of an image given an atlas; Blaiotta et al. 2018, *Generative diffeomorphic modelling of large MRI
+data sets* (NeuroImage 166:117-134), for atlases learned with the deformations; deformations are
+those of `rung3.mechanisms.networks.deformation`.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping
-from typing import ClassVar
+from typing import ClassVar, NamedTuple
 
 import torch
 from torch import Generator, Tensor, nn
@@ -47,25 +53,40 @@ from rung3.data.variables import Binary, Image, Mask, Variable
 from rung3.mechanisms.base import Abduction, Mechanism, Parents
 from rung3.mechanisms.likelihoods.base import LocationScale, Normal
 from rung3.mechanisms.likelihoods.registry import check_likelihood, likelihood_of
-from rung3.mechanisms.networks.deformation import (
-    Deformation,
-    composed,
-    enlarged,
-    flow,
-    moved,
-    resampled,
-)
-from rung3.mechanisms.networks.denoising import denoised
+from rung3.mechanisms.networks.atlas import Atlas
+from rung3.mechanisms.networks.deformation import enlarged, flow, places, read, resampled
 from rung3.mechanisms.networks.encoding import ParentEncoder
-from rung3.mechanisms.networks.registration import registered
+from rung3.mechanisms.networks.noise_level import noise_level
+from rung3.mechanisms.networks.registration import Laid, Registered, registered
+from rung3.mechanisms.networks.shape import Shape
 from rung3.mechanisms.networks.smooth_field import Affine, SmoothField
 from rung3.mechanisms.networks.spatial import spread
-from rung3.mechanisms.networks.tissues import Mixture, lesion_of, mixed
+from rung3.mechanisms.networks.tissues import LEAST_DEVIATION, Mixture, lesion_of, mixed
 
 __all__ = ["DeformedAtlas"]
 
 GAIN = 10.0
-"""Log-odds of the atlas per unit of its parameters: as these, they are learned fast enough."""
+"""Log-odds of what a lesion covers, and of how much shares vary, per unit of their parameters."""
+
+ROUNDS = 6
+"""Steps of registration in training, where the next epoch goes on from a better atlas."""
+
+LAST_ROUNDS = 10
+"""Steps of registration of an image that is asked about."""
+
+INVERSIONS = 5
+"""Steps by which the place is sought where tissue was seen: each leaves little of the error."""
+
+SLOW = 0.2
+"""Velocity per unit of its network's output: what parents cause beyond what shapes can is to be
+learned slowly enough for the law of shapes to follow."""
+
+CAUSED = 0.02
+"""Standard deviation of the prior of what parents cause beyond what shapes can, in halves of the
+image's side."""
+
+SHADED = 0.2
+"""Standard deviation of the prior of the logarithm of a shading."""
 
 CALIBRATION_ROWS = 300
 """Rows from which the atlas starts, at most: a step of its fit takes all of them at once."""
@@ -74,6 +95,10 @@ CALIBRATION_PIXELS = 2_500_000
 """Pixels or voxels of these rows, at most, which bounds the memory of that step: of each kind it
 holds a number for each of them."""
 
+LOOSE = 2.0
+"""How many times the images' noise that of the start is: while little is in its place, atlas and
+shapes are to follow what is seen at large, and not its detail."""
+
 RARE = 1e-3
 """Least share of a kind at a place that the atlas starts with."""
 
@@ -81,22 +106,42 @@ MIDDLE = 0.5
 """The uniform number that says how far an unseen lesion would reach: its median."""
 
 
+class Drawing(NamedTuple):
+    """An atlas in the shape of individuals.
+
+    Attributes:
+        at: Where each pixel lies in the atlas, `(n, axes, *sizes)`.
+        shares: The expected share of each kind there, `(n, kinds, *sizes)`.
+        gain: How much brighter it is shown, `(n, C, *sizes)`.
+    """
+
+    at: Tensor
+    shares: Tensor
+    gain: Tensor
+
+
 class DeformedAtlas(Mechanism):
-    """Images or volumes of tissue that parents deform; noise `anatomy`, `detail`, `residual` ...
+    """Images or volumes of tissue that parents deform; noise `shape`, `place`, `anatomy` ...
 
     Args:
         appearance: Names of the parents that set the level of each kind of tissue.
         kinds: Kinds of tissue, the ground and mixtures of tissues in a pixel included.
-        spacing: Pixels between the points at which deformation and shading are free.
+        spacing: Pixels between the points at which what parents cause is free.
         likelihood: `"logistic"` or `"discretised"` for pixels stored as whole levels, `"gaussian"`
             for real ones.
         moving: Names of the parents that deform; if not given, all that are named nowhere else.
         shading: Names of the parents that brighten or darken by a smooth factor, whatever is there.
         lesion: Name of the binary parent that is 1 where there is a lesion, if one is.
+        waves: Cosines along each axis that an individual's displacements are sums of.
+        gains: The same of the logarithm of an individual's gain, the constant left out: 1 for
+            none, 3 for the field of a coil.
+        planes: Planes of the atlas, as far apart as its points; more than 1 for slices of something
+            thick.
+        fineness: Points of the atlas for each pixel, along each axis.
 
     Raises:
         ValueError: If an argument is out of range; on `build`, if the variable is no image, or a
-            name is not that of a parent of its kind.
+            name is not that of a parent of its kind, or volumes are given planes.
 
     Example:
         >>> from rung3 import Binary, Continuous
@@ -112,6 +157,7 @@ class DeformedAtlas(Mechanism):
     abduction: ClassVar[Abduction] = "approximate"
     observation_noise: ClassVar[tuple[str, ...]] = ("residual",)
     learning_rate: ClassVar[float] = 3e-3
+    averaged: ClassVar[bool] = False
     assumption: str = "tissue that its parents deform, show otherwise, or cover, and do not make"
 
     pixels: LocationScale
@@ -126,11 +172,17 @@ class DeformedAtlas(Mechanism):
         moving: Iterable[str] | None = None,
         shading: Iterable[str] = (),
         lesion: str | None = None,
+        waves: int = 5,
+        gains: int = 1,
+        planes: int = 1,
+        fineness: int = 1,
     ) -> None:
         super().__init__()
-        for name, count, least in (("kinds", kinds, 2), ("spacing", spacing, 1)):
-            if isinstance(count, bool) or not isinstance(count, int) or count < least:
-                raise ValueError(f"{name}={count!r} must be a whole number of at least {least}")
+        least = {"kinds": (kinds, 2), "spacing": (spacing, 1), "waves": (waves, 1)}
+        least |= {"gains": (gains, 1), "planes": (planes, 1), "fineness": (fineness, 1)}
+        for name, (count, lowest) in least.items():
+            if isinstance(count, bool) or not isinstance(count, int) or count < lowest:
+                raise ValueError(f"{name}={count!r} must be a whole number of at least {lowest}")
         check_likelihood(likelihood)
         if likelihood == "mixture":
             raise ValueError("likelihood='mixture': each kind has one level; use 'logistic'")
@@ -141,6 +193,10 @@ class DeformedAtlas(Mechanism):
         self.moving = None if moving is None else _names(moving)
         self.shading = _names(shading)
         self.lesion = lesion
+        self.waves = waves
+        self.gains = gains
+        self.planes = planes
+        self.fineness = fineness
 
     def build(self) -> None:
         image = self.variable
@@ -149,15 +205,27 @@ class DeformedAtlas(Mechanism):
         assert isinstance(pixels, LocationScale)
         self.pixels = pixels
         self.look = ParentEncoder({name: self.parents[name] for name in self.appearance})
+        self.cause = ParentEncoder(self._of(self.movers))
+        lights = [name for name in self.parents if name in {*self.appearance, *self.shading}]
+        self.light = ParentEncoder(self._of(lights))
         levels = (self.kinds + (self.lesion is not None)) * image.channels
         self.level = Affine(self.look.width, levels)
         self.log_scale = Affine(self.look.width, levels)
-        self.atlas = nn.Parameter(torch.zeros(self.kinds, *image.sizes))
+        self.atlas = Atlas(self.kinds, image.sizes, self.planes, self.fineness)
+        self.variety = nn.Parameter(torch.zeros(()))
         if self.lesion is not None:
             self.cover = nn.Parameter(torch.zeros(1, *image.sizes))
-        self.grid = [math.ceil(size / self.spacing) for size in image.sizes]
-        self.velocity = SmoothField(self._of(self.movers), len(self.grid), self.grid)
-        self.shade = SmoothField(self._of(self.shading), image.channels, self.grid)
+        grid = [math.ceil(size / self.spacing) for size in image.sizes]
+        self.shape = Shape(
+            image.sizes,
+            waves=self.waves,
+            gains=self.gains,
+            movers=self.cause.width,
+            lights=self.light.width,
+            across=self.atlas.across,
+        )
+        self.velocity = SmoothField(self._of(self.movers), self.shape.axes, grid)
+        self.shade = SmoothField(self._of(self.shading), image.channels, grid)
 
     @property
     def movers(self) -> list[str]:
@@ -175,6 +243,11 @@ class DeformedAtlas(Mechanism):
             raise ValueError(
                 f"{self.name}: DeformedAtlas models images, and {self.name} is {self.variable}; "
                 "use Segmentation for masks, Flow for numbers and GumbelMax for categories"
+            )
+        if self.planes > 1 and len(self.variable.sizes) == 3:
+            raise ValueError(
+                f"{self.name}: planes={self.planes} is the thickness of a slice's atlas, and "
+                f"{self.name} is a volume, whose atlas has planes of its own; leave it out"
             )
         scalars = [k for k, v in self.parents.items() if not isinstance(v, Image)]
         given = {"appearance": self.appearance, "shading": self.shading, "moving": self.moving}
@@ -198,7 +271,7 @@ class DeformedAtlas(Mechanism):
 
     def calibrate_networks(self, value: Tensor, parents: Parents) -> None:
         """Let atlas, levels and noise start from those of images that are not deformed yet."""
-        for encoder in (self.look, self.velocity, self.shade):
+        for encoder in (self.look, self.cause, self.light, self.velocity, self.shade):
             encoder.calibrate(parents)
         rows = self._first(parents, value)
         some, causes = value[rows].float(), {name: parent[rows] for name, parent in parents.items()}
@@ -208,10 +281,13 @@ class DeformedAtlas(Mechanism):
         with torch.no_grad():
             if self.lesion is not None:
                 mixture = self._with_lesion(mixture, some[well], some[ill])
-            self.atlas.copy_((mixture.share.clamp_min(RARE).log() / GAIN).view_as(self.atlas))
+            shares = mixture.share.clamp_min(RARE).unflatten(1, self.variable.sizes)
+            self.atlas.start(shares)
             self.level.bias.copy_(mixture.level[..., 0].flatten())
             self.level.weight.copy_(mixture.level[..., 1:].flatten(0, 1))
-            self.log_scale.bias.copy_(self.pixels.unbounded(mixture.deviation.log()).flatten())
+            noise = noise_level(some).mean(0).clamp_min(LEAST_DEVIATION)
+            noise = LOOSE * noise / self._spread**0.5
+            self.log_scale.bias.copy_(self.pixels.unbounded(noise.log()).repeat(len(mixture.level)))
 
     def _first(self, parents: Parents, value: Tensor) -> Tensor:
         """Return the first rows, and one without and one with a lesion, if there are any."""
@@ -248,85 +324,192 @@ class DeformedAtlas(Mechanism):
         mean, log_scale = self.level(looks).clamp(0, 1), self.pixels.bounded(self.log_scale(looks))
         return Normal(mean.view(shape), log_scale.view(shape))
 
-    def _gain(self, parents: Parents, n: int) -> Tensor:
+    def _shading(self, parents: Parents, n: int) -> Tensor:
         """Return the shading's factor, `(n, C, ...)`."""
         return enlarged(self.shade(parents, n), self.variable.sizes).exp()
 
-    def deformation(self, parents: Parents, n: int) -> Deformation:
-        """Return the deformation that the parents cause."""
-        return Deformation.of(self.velocity(parents, n))
+    def _features(self, parents: Parents, n: int) -> Tensor:
+        """Return the features that the law of shapes depends on, `(n, f)`."""
+        return torch.cat([self.cause(parents, n), self.light(parents, n)], 1).float()
 
-    def _individual(self, shape: Tensor, parents: Parents) -> Deformation:
-        """Return the whole deformation of individuals, whose shapes are flows of velocities."""
-        caused = self.deformation(parents, len(shape))
-        return Deformation(composed(caused.there, flow(shape)), composed(flow(-shape), caused.back))
+    def _caused(self, parents: Parents, n: int) -> Tensor:
+        """Return the displacements that parents cause, on a coarse grid, `(n, axes, ...)`."""
+        velocity = SLOW * self.velocity(parents, n)
+        along, across = velocity.tensor_split((len(self.variable.sizes),), 1)
+        return torch.cat([flow(along), across], 1)
 
-    def _shape(self, value: Tensor, parents: Parents) -> Tensor:
-        """Return the velocity that lays the atlas, as the parents show it, over each image."""
-        n = len(value)
-        prior = self._prior(parents, self.deformation(parents, n))
-        shares = prior[:, : self.kinds].softmax(1)
-        normal = self._normal(parents, n)
-        template = self._gain(parents, n) * _mixed(shares, normal.mean[:, : self.kinds])
-        lesion = self._joint(value, parents, prior).softmax(1)[:, self.kinds :]
-        near = _widened(lesion.sum(1, keepdim=True), self.spacing - 1)
-        return registered(value.float(), template, 1 - near, self.grid)
+    def _places(self, caused: Tensor, displacement: Tensor) -> Tensor:
+        """Return where each pixel lies in the atlas, `(n, axes, *sizes)`, x first."""
+        spatial = len(self.variable.sizes)
+        grid = places(self.variable.sizes, displacement).movedim(-1, 0)
+        along = displacement[:, :spatial] + grid
+        at = torch.cat([along, displacement[:, spatial:]], 1)
+        return at + read(caused, along.movedim(1, -1))
 
-    def _prior(self, parents: Parents, deformation: Deformation) -> Tensor:
-        """Return the log-probability of each kind in every pixel, the lesion last."""
-        n = len(deformation.there)
-        odds = moved((GAIN * self.atlas).expand(n, *self.atlas.shape), deformation.there)
-        shares = odds.log_softmax(1)
+    def _views(self, parents: Parents, n: int) -> list[tuple[Tensor, Tensor]]:
+        """Return the rows of each look, and level, variance and slopes of the atlas in it."""
+        normal, shares = self._normal(parents, n), self.atlas.shares()
+        looks = nn.functional.pad(self.look(parents, n), (0, 1))  # of no parents, one look
+        _, which = torch.unique(looks, dim=0, return_inverse=True)
+        views = []
+        for look in range(int(which.max()) + 1):
+            rows = (which == look).nonzero()[:, 0]
+            of_look = Normal(*(part[rows[:1]] for part in normal))
+            level, variance = (part[0] for part in self._pixels(shares[None], of_look))
+            slopes = self.atlas.slopes(level, self.shape.axes).flatten(0, 1)
+            views.append((rows, torch.cat([level, variance, slopes])))
+        return views
+
+    @torch.no_grad()
+    def _fitted(self, value: Tensor, parents: Parents, rounds: int) -> Registered:
+        """Return the shape that fits each image best."""
+        n, image = len(value), value.float()
+        shading, caused = self._shading(parents, n)[:, None], self._caused(parents, n)
+        views = self._views(parents, n)
+        order = torch.cat([rows for rows, _ in views]).argsort()
+
+        def laid(displacement: Tensor) -> Laid:
+            at = self._places(caused, displacement)
+            seen = torch.cat([self.atlas.read(maps, at[rows]) for rows, maps in views])[order]
+            parts = seen.unflatten(1, (-1, image.shape[1])).tensor_split((1, 2), 1)
+            level, variance, slopes = parts
+            return Laid(
+                level=(shading * level)[:, 0],
+                slopes=shading * slopes,
+                variance=(shading.square() * variance)[:, 0],
+            )
+
+        expected = self.shape.expected(self._features(parents, n))
+        weight = self._unstruck(image, parents, expected)
+        return registered(image, weight, laid, self.shape, expected, rounds)
+
+    def _unstruck(self, image: Tensor, parents: Parents, coefficients: Tensor) -> Tensor:
+        """Return 0 near a lesion, 1 where there is none, `(n, 1, ...)`."""
         if self.lesion is None:
-            return shares
+            return torch.ones_like(image[:, :1])
+        drawing = self._drawing(coefficients, parents)
+        struck = self._joint(image, parents, drawing).softmax(1)[:, 1:]
+        return 1 - _widened(struck, self.spacing - 1)
+
+    def _individual(self, deviation: Tensor, parents: Parents) -> Drawing:
+        """Return the atlas in the shape of individuals that deviate so from what is expected."""
+        caused = self.shape.caused(self._features(parents, len(deviation)))
+        return self._drawing(deviation + caused, parents)
+
+    def _drawing(self, coefficients: Tensor, parents: Parents) -> Drawing:
+        n = len(coefficients)
+        displacement = self.shape.displacement(coefficients)
+        at = self._places(self._caused(parents, n), displacement)
+        gain = self._shading(parents, n) * self.shape.gain(coefficients)
+        return Drawing(at, self.atlas.read(self.atlas.shares(), at), gain)
+
+    @property
+    def _variety(self) -> Tensor:
+        """How much shares vary: 0 not at all, 1 as if each pixel were of one kind."""
+        return (GAIN * self.variety).sigmoid()
+
+    def _pixels(self, shares: Tensor, normal: Normal) -> tuple[Tensor, Tensor]:
+        """Return mean and variance of pixels, `(n, C, ...)`, of tissue with these shares."""
+        mean = normal.mean[:, : self.kinds]
+        level = _mixed(shares, mean)
+        ambiguous = (_mixed(shares, mean.square()) - level.square()).clamp_min(0)
+        return level, self._noise(shares, normal) + self._variety * ambiguous
+
+    def _noise(self, shares: Tensor, normal: Normal) -> Tensor:
+        """Return the variance of the noise, `(n, C, ...)`, of tissue with these shares."""
+        scale = normal.log_scale[:, : self.kinds].exp()
+        return self._spread * _mixed(shares, scale.square())
+
+    @property
+    def _spread(self) -> float:
+        """The variance of noise of scale 1."""
+        return math.pi**2 / 3 if self.likelihood == "logistic" else 1.0
+
+    def _joint(self, value: Tensor, parents: Parents, drawing: Drawing) -> Tensor:
+        """Return log-probabilities of pixels, with tissue and with a lesion, `(n, 1 or 2, ...)`."""
+        n, gain = len(value), drawing.gain
+        normal = self._normal(parents, n)
+        level, variance = self._pixels(drawing.shares, normal)
+        scale = gain.log() + 0.5 * (variance / self._spread).log()
+        seen = Normal((gain * level).clamp(0, 1), scale)
+        tissue = self.pixels.log_prob(value, seen).sum(1, keepdim=True)
+        if self.lesion is None:
+            return tissue
+        of_lesion = Normal(
+            (gain * normal.mean[:, self.kinds]).clamp(0, 1),
+            normal.log_scale[:, self.kinds].expand(value.shape),
+        )
+        struck = self.pixels.log_prob(value, of_lesion).sum(1, keepdim=True)
         cover = (GAIN * self.cover).expand(n, *self.cover.shape)
         ill = spread(self._ill(parents, n)[:, None], cover)
+        none = torch.where(ill, nn.functional.logsigmoid(-cover), 0.0)
         covered = torch.where(ill, nn.functional.logsigmoid(cover), -torch.inf)
-        return torch.cat(
-            [shares + torch.where(ill, nn.functional.logsigmoid(-cover), 0.0), covered], 1
-        )
-
-    def _joint(self, value: Tensor, parents: Parents, prior: Tensor) -> Tensor:
-        """Return `log pi_k + log p(x | k)` of every pixel, `(n, kinds, ...)`."""
-        n = len(value)
-        normal = self._normal(parents, n)
-        mean = (self._gain(parents, n)[:, None] * normal.mean).clamp(0, 1)
-        of_kind = Normal(mean, normal.log_scale.expand(mean.shape))
-        levels = self.pixels.log_prob(value[:, None].expand(mean.shape), of_kind).sum(2)
-        return prior + levels
+        return torch.cat([none + tissue, covered + struck], 1)
 
     def log_prob(self, value: Tensor, parents: Parents) -> Tensor:
-        prior = self._prior(parents, self.deformation(parents, len(value)))
-        return self._joint(value, parents, prior).logsumexp(1).flatten(1).sum(1)
+        """Return Laplace's approximation of the log-probability, `(n,)`, in nats."""
+        fit = self._fitted(value, parents, LAST_ROUNDS)
+        deviation = fit.coefficients - self.shape.expected(self._features(parents, len(value)))
+        pixels = self._of_pixels(value, parents, deviation)
+        prior = torch.linalg.inv(self.shape.covariance)
+        before, after = (torch.linalg.slogdet(part).logabsdet for part in (prior, fit.precision))
+        unlikely: Tensor = (deviation @ prior * deviation).sum(1)
+        laplace: Tensor = pixels + 0.5 * (before - after - unlikely)
+        return laplace
+
+    def _of_pixels(self, value: Tensor, parents: Parents, deviation: Tensor) -> Tensor:
+        """Return the log-probability of the pixels of individuals of this shape, `(n,)`."""
+        joint = self._joint(value, parents, self._individual(deviation, parents))
+        return joint.logsumexp(1).flatten(1).sum(1)
 
     def loss(self, value: Tensor, parents: Parents) -> Tensor:
-        """Return the negative log-probability of a number of the image, `()`, in nats."""
-        return -self.log_prob(value, parents).mean() / value[0].numel()
+        """Return the negative log-probability of a number of the image, given its shape, `()`."""
+        fit = self._fitted(value, parents, ROUNDS)
+        features = self._features(parents, len(value))
+        deviation = fit.coefficients - self.shape.expected(features)
+        if self.training:
+            self.shape.update(fit.coefficients, features, fit.precision)
+        loss = self._drift(parents, len(value)) - self._of_pixels(value, parents, deviation)
+        return loss.mean() / value[0].numel()
+
+    def _drift(self, parents: Parents, n: int) -> Tensor:
+        """Return the negative log-prior of what parents cause, `(n,)`.
+
+        Without one it drifts, and the individuals' shapes and gains follow to undo it.
+        """
+        fields = {CAUSED: SLOW * self.velocity(parents, n), SHADED: self.shade(parents, n)}
+        return sum(
+            (0.5 * (field / scale).square().flatten(1).sum(1) for scale, field in fields.items()),
+            torch.zeros((), device=self.observed.device),
+        )
 
     def sample_noise(self, n: int, parents: Parents, generator: Generator | None = None) -> Noise:
         device = self.observed.device
-        odds = (GAIN * self.atlas).detach().softmax(0).flatten(1).T
-        kind = torch.multinomial(odds, n, replacement=True, generator=generator).T
-        anatomy = nn.functional.one_hot(kind, self.kinds).movedim(-1, 1).float()
+        deviation = self.shape.sample(n, generator).to(device)
+        drawing = self._individual(deviation, parents)
+        shares = drawing.shares.detach()
+        of_pixel = shares.flatten(2).transpose(1, 2).flatten(0, 1)
+        kind = torch.multinomial(of_pixel, 1, generator=generator).view(n, *self.variable.sizes)
+        one = nn.functional.one_hot(kind, self.kinds).movedim(-1, 1)
+        scale = _mixed(
+            shares, self._normal(parents, n).log_scale[:, : self.kinds].exp().square()
+        ).sqrt()
         shape = (n, *self.variable.shape)
         noise = {
-            "anatomy": anatomy.view(n, *self.atlas.shape).to(device),
-            "detail": torch.zeros(shape, device=device),
-            "place": torch.zeros(n, len(self.grid), *self.grid, device=device),
-            "shape": torch.zeros(n, len(self.grid), *self.grid, device=device),
-            "residual": self.pixels.sample_noise(shape, generator, device),
+            "anatomy": self._variety.sqrt().detach() * (one - shares),
+            "place": drawing.at.detach(),
+            "residual": self.pixels.sample_noise(shape, generator, device) * scale.detach(),
+            "shape": deviation,
         }
         if self.lesion is not None:
             noise["extent"] = self._extent(torch.rand(n, generator=generator, device=device))
-        shares, _ = self._seen(noise, parents)
-        noise["residual"] *= _mixed(shares, self._normal(parents, n).log_scale.exp()).detach()
         return noise
 
     def noise_prior(self) -> str:
         lesion = "" if self.lesion is None else ", how far a lesion reaches"
         return (
-            f"kinds of the {self.kinds} of an atlas at each place{lesion}, an own shape and "
-            f"displacements every {self.spacing} pixels, and what they do not explain"
+            f"{self.shape.count} normal numbers for the shape and the gain, how the shares of the "
+            f"{self.kinds} kinds vary in each pixel{lesion}, and what they do not explain"
         )
 
     def _extent(self, reach: Tensor) -> Tensor:
@@ -334,27 +517,29 @@ class DeformedAtlas(Mechanism):
         cover = (GAIN * self.cover).detach().sigmoid()
         return (cover > reach[(..., *[None] * cover.ndim)]).to(cover.dtype)
 
-    def _seen(self, noise: Mapping[str, Tensor], parents: Parents) -> tuple[Tensor, Tensor]:
-        """Return the shares of the kinds `(n, kinds, ...)` and the detail, where they are seen."""
-        at = composed(noise["place"], self._individual(noise["shape"], parents).there)
-        parts = [noise[name] for name in ("anatomy", "detail", "extent") if name in noise]
-        there = resampled(torch.cat(parts, 1), at)
-        shares, detail, extent = there.tensor_split(
-            (self.kinds, self.kinds + self.variable.channels), 1
-        )
-        return self._covered(shares, extent, parents), detail
-
-    def _covered(self, shares: Tensor, extent: Tensor, parents: Parents) -> Tensor:
-        """Return the shares of the kinds with the lesion, if there may be one, as the last."""
-        if self.lesion is None:
-            return shares
-        extent = extent * spread(self._ill(parents, len(shares))[:, None], extent)
-        return torch.cat([(1 - extent) * shares, extent], 1)
-
     def _drawn(self, noise: Mapping[str, Tensor], parents: Parents) -> Tensor:
-        shares, detail = self._seen(noise, parents)
-        n = len(shares)
-        return self._gain(parents, n) * (_mixed(shares, self._normal(parents, n).mean) + detail)
+        drawing = self._individual(noise["shape"], parents)
+        n = len(drawing.at)
+        normal = self._normal(parents, n)
+        parts = [noise[name] for name in ("anatomy", "extent") if name in noise]
+        there = resampled(torch.cat(parts, 1), self._back(noise["place"], drawing.at))
+        anatomy, extent = there.tensor_split((self.kinds,), 1)
+        level = _mixed(drawing.shares + anatomy, normal.mean[:, : self.kinds])
+        if self.lesion is not None:
+            ill = spread(self._ill(parents, n)[:, None], extent)
+            extent = extent.clamp(0, 1) * ill
+            level = torch.lerp(level, normal.mean[:, self.kinds].expand_as(level), extent)
+        return drawing.gain * level
+
+    def _back(self, place: Tensor, at: Tensor) -> Tensor:
+        """Return by how much what is at these places in the atlas was elsewhere in the image."""
+        spatial = len(self.variable.sizes)
+        grid = places(self.variable.sizes, at).movedim(-1, 0)
+        back = torch.zeros_like(at[:, :spatial])
+        for _ in range(INVERSIONS):
+            there = read(place[:, :spatial], (grid + back).movedim(1, -1))
+            back = back + at[:, :spatial] - there
+        return back
 
     def predict(self, noise: Noise, parents: Parents) -> Tensor:
         parts = self._parts(noise)
@@ -362,11 +547,11 @@ class DeformedAtlas(Mechanism):
         return self.variable.nearest(value).to(self.variable.dtype)
 
     def mean(self, noise: Noise, parents: Parents) -> Tensor:
-        """Return what the anatomy explains, `G(r, t, pa)`, `(n, C, ...)`."""
+        """Return what the anatomy explains, `G(h, t, pa)`, `(n, C, ...)`."""
         return self._drawn(self._parts(noise), parents).clamp(0, 1)
 
     def _parts(self, noise: Noise) -> Mapping[str, Tensor]:
-        names = {"anatomy", "detail", "place", "residual", "shape"}
+        names = {"anatomy", "place", "residual", "shape"}
         if self.lesion is not None:
             names.add("extent")
         if isinstance(noise, Tensor) or noise.keys() != names:
@@ -383,21 +568,19 @@ class DeformedAtlas(Mechanism):
         particles: int | None = None,
         generator: Generator | None = None,
     ) -> Noise:
-        """Read the anatomy off the image, and keep what it does not explain.
+        """Read shape and anatomy off the image, and keep what they do not explain.
 
         How far a lesion would reach that is not there is drawn for each particle.
         """
         n = len(value)
-        shape = self._shape(value, parents)
-        deformation = self._individual(shape, parents)
-        prior = self._prior(parents, deformation)
-        shares = self._joint(value, parents, prior).softmax(1)
-        seen = _mixed(shares, self._normal(parents, n).mean)
-        detail = denoised(value.float()) / self._gain(parents, n) - seen
-        anatomy, extent = shares.tensor_split((self.kinds,), 1)
+        fit = self._fitted(value, parents, LAST_ROUNDS)
+        deviation = fit.coefficients - self.shape.expected(self._features(parents, n))
+        drawing = self._individual(deviation, parents)
+        extent = self._joint(value, parents, drawing).softmax(1)[:, 1:]
+        anatomy = self._beyond(value, drawing, self._normal(parents, n))
         if self.lesion is not None:
-            anatomy = anatomy + extent * prior[:, : self.kinds].softmax(1)
-        noise = {"anatomy": anatomy, "detail": detail, "place": deformation.back, "shape": shape}
+            anatomy = (1 - extent) * anatomy
+        noise = {"anatomy": anatomy, "place": drawing.at, "shape": deviation}
         noise |= self._reached(extent, parents, value.new_tensor(MIDDLE))
         noise["residual"] = value - self._drawn(noise, parents)
         if particles is None:
@@ -405,6 +588,19 @@ class DeformedAtlas(Mechanism):
         reach = torch.rand(particles, n, generator=generator, device=value.device)
         repeated = {name: part.expand(particles, *part.shape) for name, part in noise.items()}
         return repeated | self._reached(extent, parents, reach)
+
+    def _beyond(self, value: Tensor, drawing: Drawing, normal: Normal) -> Tensor:
+        """Return what pixels show of each kind beyond the atlas: `E[r - pi | x]`, as if normal."""
+        shares, gain = drawing.shares, drawing.gain
+        mean = normal.mean[:, : self.kinds].flatten(2)
+        level = _mixed(shares, mean)
+        off = mean.view(*mean.shape, *[1] * (shares.ndim - 2)) - level[:, None]
+        shown = self._variety * gain[:, None] * shares[:, :, None] * off
+        within = torch.einsum("nkc...,nkd...->n...cd", shown, gain[:, None] * off)
+        noise = gain.square() * self._noise(shares, normal)
+        within = within + torch.diag_embed(noise.movedim(1, -1))
+        error = torch.linalg.solve(within, (value - gain * level).movedim(1, -1))
+        return torch.einsum("nkc...,n...c->nk...", shown, error)
 
     def _reached(self, seen: Tensor, parents: Parents, reach: Tensor) -> dict[str, Tensor]:
         """Return the lesion's extent: as seen, or where there is none, what it would cover."""
@@ -425,5 +621,5 @@ def _widened(shares: Tensor, reach: int) -> Tensor:
 
 
 def _mixed(shares: Tensor, of_kind: Tensor) -> Tensor:
-    """Return the mean of numbers `(n, kinds, C, 1, ...)` of kinds, by their shares."""
+    """Return the mean of numbers `(n, kinds, C, ...)` of kinds, by their shares."""
     return torch.einsum("nk...,nkc->nc...", shares, of_kind.flatten(2))

@@ -19,6 +19,8 @@ __all__ = ["Average"]
 class Average(nn.Module):
     """The moving average of the weights of modules; buffers are copied as they are.
 
+    So are the weights of modules that are not `averaged`.
+
     Args:
         modules: What is trained.
         decay: The greatest decay, between 0 and 1.
@@ -37,7 +39,7 @@ class Average(nn.Module):
     def update(self, k: int, n: int) -> None:
         """Move the average of the k-th module along after its step n."""
         average, trained = self._pairs[k]
-        decay = min(self.decay, (1 + n) / (10 + n)) if n else 0.0
+        decay = min(self.decay, (1 + n) / (10 + n)) if n and trained.averaged else 0.0
         averages, weights = (
             [p.to_local() if isinstance(p, DTensor) else p for p in side.parameters()]
             for side in (average, trained)

@@ -23,7 +23,7 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.nn import functional as F
 
-__all__ = ["Deformation", "composed", "enlarged", "flow", "moved", "resampled"]
+__all__ = ["Deformation", "enlarged", "flow", "moved", "places", "read", "resampled"]
 
 DOUBLINGS = 4
 """How often the flow is doubled: its first step is a sixteenth of the whole."""
@@ -65,19 +65,6 @@ def flow(velocity: Float[Tensor, "n a *sizes"]) -> Float[Tensor, "n a *sizes"]:
     for _ in range(DOUBLINGS):
         displacement = displacement + _moved(displacement, displacement, "bilinear")
     return displacement
-
-
-def composed(
-    first: Float[Tensor, "n a *sizes"], then: Float[Tensor, "n a *sizes"]
-) -> Float[Tensor, "n a *sizes"]:
-    """Return the displacement of `p -> q + first(q)`, with `q = p + then(p)`.
-
-    Example:
-        >>> right, left = (torch.full((1, 2, 3, 3), side) for side in (0.1, -0.3))
-        >>> composed(right, left)[0, 0, 0]
-        tensor([-0.2000, -0.2000, -0.2000])
-    """
-    return then + _moved(first, then, "bilinear")
 
 
 def enlarged(field: Float[Tensor, "n c *coarse"], sizes: Sequence[int]) -> Tensor:
@@ -126,13 +113,13 @@ def resampled(
     inner, outer = ((4 - 6 * s**2 + 3 * s**3) / 6 for s in (t, 1 - t))
     before, after = (1 - t) ** 3 / 6 + inner, outer + t**3 / 6
     ends = (before, first - 1 + inner / before), (after, first + 1 + t**3 / 6 / after)
-    spline, read = _coefficients(image.to(at)), torch.zeros_like(image.to(at))
+    spline, values = _coefficients(image.to(at)), torch.zeros_like(image.to(at))
     axes = range(at.shape[-1])
     for sides in itertools.product(ends, repeat=len(axes)):
         weight = torch.stack([sides[axis][0][..., axis] for axis in axes]).prod(0)
         where = torch.stack([sides[axis][1][..., axis] for axis in axes], -1)
-        read = read + weight[:, None] * _read(spline, (2 * where + 1) / size - 1, "bilinear")
-    return read
+        values = values + weight[:, None] * _read(spline, (2 * where + 1) / size - 1, "bilinear")
+    return values
 
 
 def _coefficients(image: Tensor) -> Tensor:
@@ -147,6 +134,18 @@ def _coefficients(image: Tensor) -> Tensor:
     return image
 
 
+def read(
+    image: Float[Tensor, "n c *coarse"], at: Float[Tensor, "n *sizes a"]
+) -> Float[Tensor, "n c *sizes"]:
+    """Return images or fields of any resolution, read linearly at places, x first.
+
+    Example:
+        >>> read(torch.arange(4.0).view(1, 1, 1, 4), torch.tensor([[[[0.5, 0.0]]]]))
+        tensor([[[[2.5000]]]])
+    """
+    return _read(image, at, "bilinear")
+
+
 def _moved(image: Tensor, displacement: Tensor, between: str) -> Tensor:
     at = _at(image, displacement)
     return _read(image.to(at), at, between)
@@ -157,15 +156,21 @@ def _at(image: Tensor, displacement: Tensor) -> Tensor:
     sizes = image.shape[2:]
     if displacement.shape[2:] != sizes:
         displacement = enlarged(displacement, sizes)
-    return displacement.movedim(1, -1) + _places(sizes, displacement)
+    return displacement.movedim(1, -1) + places(sizes, displacement)
 
 
 def _read(image: Tensor, at: Tensor, between: str) -> Tensor:
     return F.grid_sample(image, at, mode=between, padding_mode="border", align_corners=False)
 
 
-def _places(sizes: Sequence[int], like: Tensor) -> Tensor:
-    """Return the pixels' own positions, `(*sizes, axes)`, x first."""
+def places(sizes: Sequence[int], like: Tensor) -> Float[Tensor, "*sizes a"]:
+    """Return the middles of the pixels, x first, of the type and on the device of a tensor.
+
+    Example:
+        >>> places((1, 2), torch.zeros(()))
+        tensor([[[-0.5000,  0.0000],
+                 [ 0.5000,  0.0000]]])
+    """
     lines = [
         (torch.arange(size, dtype=like.dtype, device=like.device) + 0.5) * (2 / size) - 1
         for size in sizes

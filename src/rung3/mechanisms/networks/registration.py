@@ -1,101 +1,190 @@
-"""Smooth deformations that lay one image over another.
+"""Shapes that lay an atlas over an image.
 
-Of the velocity v of a flow h, the least of
+Of the coefficients c of an individual's shape (`rung3.mechanisms.networks.shape`), normal with mean
+m and covariance S, the most probable given its image x,
 
-    sum_p w(p) |x(p) - y(h(p))|^2 + ridge |v|^2
+    argmax_c sum_p log p(x(p) - g(p) y(p)) + log N(c; m, S),
 
-is sought by Gauss-Newton steps. Each solves one small system a place, from what lies in a window
-about it, in which the flow is taken as a shift: with s the slopes of y o h, and < > the window's
-mean weighted by w,
+with g and y the gain and the level of the atlas where c displaces it, and p logistic, which leaves
+room for what no shape explains. It is sought by Levenberg's and Marquardt's steps: with J the
+slopes of g y in c, w the weights at which squares have the gradients of log p, and e = x - g y,
 
-    (<s s'> + ridge) dv = <s (x - y o h)> - ridge v.
+    (J'wJ + S^-1 + l D) dc = J'we - S^-1 (c - m),      D the diagonal of the rest,
 
-Source: Lucas and Kanade 1981, *An iterative image registration technique* (IJCAI), with the flow of
-a velocity (`rung3.mechanisms.networks.deformation`) for their shift, so that it can be undone.
+taken where they are better, for l that falls with every step that is, and else rises. J is a
+product of cosines along each axis, so J'wJ is summed along one axis after another, and J is never
+written down.
+
+Sources: Ashburner and Friston 1999, *Nonlinear spatial normalization using basis functions* (Human
+Brain Mapping 7:254-266); Marquardt 1963 (Journal of SIAM 11:431-441).
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
+from collections.abc import Callable
+from typing import NamedTuple
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
+from torch.nn import functional as F
 
-from rung3.mechanisms.networks.deformation import flow, moved
+from rung3.mechanisms.networks.shape import Shape
 
-__all__ = ["registered"]
+__all__ = ["Laid", "Registered", "registered"]
 
-ROUNDS = 8
-"""Gauss-Newton steps: after them a head's fit to an atlas gains little."""
+DAMPING = 0.03
+"""Share of the diagonal that is added at the first step."""
 
-LONGEST = 0.06
-"""Longest step along an axis, in halves of the image's side: two pixels of 64."""
+BETTER, WORSE = 0.3, 10.0
+"""What the damping is multiplied by after a step that was taken, and one that was not."""
 
-RIDGE = 0.015
-"""Mean square slope, in levels from 0 to 1 a half of the image's side, below which a place tells
-little of a shift: that of one level of 255 a pixel, of 64 pixels."""
+NARROW = math.sqrt(3) / math.pi
+"""Scale of a logistic distribution of variance 1."""
 
-WINDOW = 2.0
-"""Standard deviation of a window, in points of the grid."""
+
+class Laid(NamedTuple):
+    """An atlas, as it looks where places are displaced.
+
+    Attributes:
+        level: Expected levels, `(n, c, *sizes)`.
+        slopes: Their slopes along each axis, `(n, a, c, *sizes)`.
+        variance: Variance of the pixels about them, `(n, c, *sizes)`.
+    """
+
+    level: Tensor
+    slopes: Tensor
+    variance: Tensor
+
+
+class Registered(NamedTuple):
+    """The shape that fits an image.
+
+    Attributes:
+        coefficients: The most probable ones, `(n, k)`.
+        precision: The second derivative there, `(n, k, k)`, about the inverse of their covariance.
+    """
+
+    coefficients: Tensor
+    precision: Tensor
 
 
 @torch.no_grad()
 def registered(
     image: Float[Tensor, "n c *sizes"],
-    template: Float[Tensor, "n c *sizes"],
     weight: Float[Tensor, "n 1 *sizes"],
-    grid: Sequence[int],
-) -> Float[Tensor, "n a *grid"]:
-    """Return the velocity whose flow moves the template to the image.
+    laid: Callable[[Tensor], Laid],
+    shape: Shape,
+    expected: Float[Tensor, "n k"],
+    rounds: int,
+) -> Registered:
+    """Return the most probable shape of each image.
 
     Args:
         image: Images or volumes, with levels from 0 to 1.
-        template: What each of them is a deformation of.
         weight: How much each pixel counts, from 0 to 1.
-        grid: Points at which the velocity is free, by axis.
+        laid: How the atlas looks without a gain, by the displacements `(n, a, *sizes)`.
+        shape: The law of shapes.
+        expected: Coefficients that are expected of each image's parents.
+        rounds: Steps to try.
 
     Example:
-        >>> line = torch.linspace(-1, 1, 33)
-        >>> far = (line[:, None] ** 2 + line**2).sqrt()
-        >>> disc, smaller = (torch.sigmoid(15 * (r - far))[None, None] for r in (0.6, 0.5))
-        >>> velocity = registered(smaller, disc, torch.ones_like(disc), [8, 8])
-        >>> off = [(part - smaller).abs().mean() for part in (disc, moved(disc, flow(velocity)))]
-        >>> bool(off[1] < 0.1 * off[0])
-        True
+        >>> line = (torch.arange(32) + 0.5) / 16 - 1
+        >>> def laid(displacement):
+        ...     at = line + displacement[:, 0, 0]
+        ...     level = torch.exp(-8 * at**2)[:, None, None]
+        ...     slopes = (-16 * at[:, None, None] * level)[:, None]
+        ...     slopes = torch.cat([slopes, torch.zeros_like(slopes)], 1)
+        ...     return Laid(level, slopes, torch.full_like(level, 1e-4))
+        >>> shape = Shape((1, 32), waves=1, gains=1, movers=0, lights=0)
+        >>> image = torch.exp(-8 * (line + 0.05) ** 2)[None, None, None]
+        >>> fit = registered(image, torch.ones_like(image), laid, shape, torch.zeros(1, 2), 8)
+        >>> round(float(fit.coefficients[0, 0]), 3)
+        0.05
     """
-    axes = image.ndim - 2
-    velocity = image.new_zeros(len(image), axes, *grid)
-    ridge = RIDGE * torch.eye(axes, dtype=image.dtype, device=image.device)
-    for _ in range(ROUNDS):
-        laid = moved(template, flow(velocity))
-        slopes = _slopes(laid)
-        products = [(a * b).sum(1) for a in slopes for b in [*slopes, image - laid]]
-        windows = _windows(weight * torch.stack(products, 1), grid).movedim(1, -1)
-        system = windows.unflatten(-1, (axes, axes + 1))
-        target = system[..., -1] - RIDGE * velocity.movedim(1, -1)
-        step = torch.linalg.solve(system[..., :-1] + ridge, target)
-        velocity = velocity + step.movedim(-1, 1).clamp(-LONGEST, LONGEST)
-    return velocity
+    prior = torch.linalg.inv(shape.covariance)
+
+    def loss(coefficients: Tensor, atlas: Laid) -> Tensor:
+        gain, off = shape.gain(coefficients), coefficients - expected
+        misfit = _misfit(image - gain * atlas.level, gain.square() * atlas.variance)
+        unlikely: Tensor = 0.5 * ((off @ prior) * off).sum(1)
+        return (weight * misfit).flatten(1).sum(1) + unlikely
+
+    best = expected
+    atlas = laid(shape.displacement(best))
+    least, damping = loss(best, atlas), image.new_full((len(image), 1, 1), DAMPING)
+    for step in range(rounds + 1):
+        curvature, slope = _expanded(image, weight, atlas, shape, best)
+        precision = curvature + prior
+        if step == rounds:
+            break
+        damped = precision + damping * torch.diag_embed(precision.diagonal(dim1=1, dim2=2))
+        tried = best + torch.linalg.solve(damped, slope - (best - expected) @ prior)
+        seen = laid(shape.displacement(tried))
+        now = loss(tried, seen)
+        better = now < least
+        least, best = torch.where(better, now, least), torch.where(better[:, None], tried, best)
+        atlas = Laid(*(_either(better, *parts) for parts in zip(seen, atlas, strict=True)))
+        damping = damping * torch.where(better, BETTER, WORSE).view(-1, 1, 1)
+    return Registered(best, precision)
 
 
-def _slopes(image: Tensor) -> list[Tensor]:
-    """Return the slopes along x first, a half of the image's side."""
-    flat = torch.zeros_like(image)
-    return [
-        torch.gradient(image, dim=axis)[0] * (image.shape[axis] / 2)
-        if image.shape[axis] > 1
-        else flat
-        for axis in range(image.ndim - 1, 1, -1)
+def _either(rows: Tensor, one: Tensor, other: Tensor) -> Tensor:
+    return torch.where(rows.view(-1, *[1] * (one.ndim - 1)), one, other)
+
+
+def _misfit(error: Tensor, variance: Tensor) -> Tensor:
+    """Return the negative log-density of logistic errors, but for a constant."""
+    scale = NARROW * variance.sqrt()
+    return error / scale + 2 * F.softplus(-error / scale) + scale.log()
+
+
+def _weights(error: Tensor, variance: Tensor) -> Tensor:
+    """Return the weights at which halves of squares have the gradients of `_misfit`."""
+    scale = NARROW * variance.sqrt()
+    half = error.abs().clamp_min(1e-3 * scale) / (2 * scale)
+    return half.tanh() / (2 * half * scale.square())
+
+
+def _expanded(
+    image: Tensor, weight: Tensor, atlas: Laid, shape: Shape, coefficients: Tensor
+) -> tuple[Tensor, Tensor]:
+    """Return `J'wJ` `(n, k, k)` and `J'we` `(n, k)`."""
+    gain = shape.gain(coefficients)[:, None]
+    level, slopes = gain * atlas.level[:, None], gain * atlas.slopes
+    error = image - level[:, 0]
+    weight = (weight * _weights(error, gain[:, 0].square() * atlas.variance))[:, None]
+    parts = [(slopes, shape.waves), (level, shape.gains)]
+    rows = []
+    for left, waves in parts:
+        blocks = [
+            _products(torch.einsum("nac...,nbc...->nab...", left * weight, right), shape, waves, w)
+            for right, w in parts
+        ]
+        rows.append(torch.cat(blocks, 2))
+    projected = [
+        _projected(torch.einsum("nac...,nc...->na...", part * weight, error), shape, waves)
+        for part, waves in parts
     ]
+    free = [k for k in range(shape.count + 1) if k != shape.moving]  # no constant gain
+    return torch.cat(rows, 1)[:, free][:, :, free], torch.cat(projected, 1)[:, free]
 
 
-def _windows(values: Tensor, grid: Sequence[int]) -> Tensor:
-    """Return the mean about each point of a grid, by a Gaussian window, `(n, c, *grid)`."""
-    for axis, points in enumerate(grid, start=2):
-        size = values.shape[axis]
-        places = (torch.arange(size, dtype=values.dtype, device=values.device) + 0.5) / size
-        middles = torch.arange(points, dtype=values.dtype, device=values.device) + 0.5
-        weights = (-0.5 * ((points * places - middles[:, None]) / WINDOW).square()).softmax(1)
-        values = (values.movedim(axis, -1) @ weights.T).movedim(-1, axis)
-    return values
+def _projected(values: Tensor, shape: Shape, waves: int) -> Float[Tensor, "n k"]:
+    """Return sums of values `(n, a, *sizes)` times the cosines."""
+    for line in shape.cosines:
+        values = values.movedim(2, -1) @ line[:, :waves]
+    return values.flatten(1)
+
+
+def _products(values: Tensor, shape: Shape, one: int, other: int) -> Float[Tensor, "n k l"]:
+    """Return sums of values `(n, a, b, *sizes)` times the products of two cosines each."""
+    for line in shape.cosines:
+        pairs = line[:, :one, None] * line[:, None, :other]
+        values = values.movedim(3, -1) @ pairs.flatten(1)
+    axes = values.ndim - 3
+    for axis in range(axes):
+        values = values.unflatten(3 + 2 * axis, (one, other))
+    first, second = range(3, 3 + 2 * axes, 2), range(4, 4 + 2 * axes, 2)
+    return values.permute(0, 1, *first, 2, *second).flatten(2 + axes).flatten(1, 1 + axes)
