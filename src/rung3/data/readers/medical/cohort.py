@@ -252,12 +252,12 @@ def once(records: Sequence[dict[str, Any]], key: str, left_out: LeftOut) -> list
     by_key: dict[Hashable, list[dict[str, Any]]] = {}
     for record in records:
         by_key.setdefault(record[key], []).append(record)
-    kept = []
+    rows = []
     for at, (first, *others) in by_key.items():
         alike = all(record == first for record in others)
         if alike:
-            kept.append(first)
+            rows.append(first)
         reason = "the same row again" if alike else "several rows with one ID that disagree"
         for _ in others if alike else (first, *others):
             left_out.add(reason, at)
-    return kept
+    return rows
