@@ -332,10 +332,13 @@ class DeformedAtlas(Mechanism):
         """Return the features that the law of shapes depends on, `(n, f)`."""
         return torch.cat([self.cause(parents, n), self.light(parents, n)], 1).float()
 
+    def _velocity(self, parents: Parents, n: int) -> Tensor:
+        velocity: Tensor = SLOW * self.velocity(parents, n)
+        return velocity
+
     def _caused(self, parents: Parents, n: int) -> Tensor:
         """Return the displacements that parents cause, on a coarse grid, `(n, axes, ...)`."""
-        velocity = SLOW * self.velocity(parents, n)
-        along, across = velocity.tensor_split((len(self.variable.sizes),), 1)
+        along, across = self._velocity(parents, n).tensor_split((len(self.variable.sizes),), 1)
         return torch.cat([flow(along), across], 1)
 
     def _places(self, caused: Tensor, displacement: Tensor) -> Tensor:
@@ -449,11 +452,10 @@ class DeformedAtlas(Mechanism):
     def log_prob(self, value: Tensor, parents: Parents) -> Tensor:
         """Return Laplace's approximation of the log-probability, `(n,)`, in nats."""
         fit = self._fitted(value, parents, LAST_ROUNDS)
-        deviation = fit.coefficients - self.shape.expected(self._features(parents, len(value)))
-        pixels = self._of_pixels(value, parents, deviation)
-        prior = torch.linalg.inv(self.shape.covariance)
+        pixels = self._of_pixels(value, parents, fit.deviation)
+        prior = self.shape.precision
         before, after = (torch.linalg.slogdet(part).logabsdet for part in (prior, fit.precision))
-        unlikely: Tensor = (deviation @ prior * deviation).sum(1)
+        unlikely: Tensor = (fit.deviation @ prior * fit.deviation).sum(1)
         laplace: Tensor = pixels + 0.5 * (before - after - unlikely)
         return laplace
 
@@ -465,11 +467,10 @@ class DeformedAtlas(Mechanism):
     def loss(self, value: Tensor, parents: Parents) -> Tensor:
         """Return the negative log-probability of a number of the image, given its shape, `()`."""
         fit = self._fitted(value, parents, ROUNDS)
-        features = self._features(parents, len(value))
-        deviation = fit.coefficients - self.shape.expected(features)
+        n = len(value)
         if self.training:
-            self.shape.update(fit.coefficients, features, fit.precision)
-        loss = self._drift(parents, len(value)) - self._of_pixels(value, parents, deviation)
+            self.shape.update(fit.coefficients, self._features(parents, n), fit.precision)
+        loss = self._drift(parents, n) - self._of_pixels(value, parents, fit.deviation)
         return loss.mean() / value[0].numel()
 
     def _drift(self, parents: Parents, n: int) -> Tensor:
@@ -477,11 +478,9 @@ class DeformedAtlas(Mechanism):
 
         Without one it drifts, and the individuals' shapes and gains follow to undo it.
         """
-        fields = {CAUSED: SLOW * self.velocity(parents, n), SHADED: self.shade(parents, n)}
-        return sum(
-            (0.5 * (field / scale).square().flatten(1).sum(1) for scale, field in fields.items()),
-            torch.zeros((), device=self.observed.device),
-        )
+        fields = self._velocity(parents, n) / CAUSED, self.shade(parents, n) / SHADED
+        every = torch.cat([field.flatten(1) for field in fields], 1)
+        return 0.5 * every.square().sum(1)
 
     def sample_noise(self, n: int, parents: Parents, generator: Generator | None = None) -> Noise:
         device = self.observed.device
@@ -491,9 +490,7 @@ class DeformedAtlas(Mechanism):
         of_pixel = shares.flatten(2).transpose(1, 2).flatten(0, 1)
         kind = torch.multinomial(of_pixel, 1, generator=generator).view(n, *self.variable.sizes)
         one = nn.functional.one_hot(kind, self.kinds).movedim(-1, 1)
-        scale = _mixed(
-            shares, self._normal(parents, n).log_scale[:, : self.kinds].exp().square()
-        ).sqrt()
+        scale = (self._noise(shares, self._normal(parents, n)) / self._spread).sqrt()
         shape = (n, *self.variable.shape)
         noise = {
             "anatomy": self._variety.sqrt().detach() * (one - shares),
@@ -517,8 +514,8 @@ class DeformedAtlas(Mechanism):
         cover = (GAIN * self.cover).detach().sigmoid()
         return (cover > reach[(..., *[None] * cover.ndim)]).to(cover.dtype)
 
-    def _drawn(self, noise: Mapping[str, Tensor], parents: Parents) -> Tensor:
-        drawing = self._individual(noise["shape"], parents)
+    def _drawn(self, drawing: Drawing, noise: Mapping[str, Tensor], parents: Parents) -> Tensor:
+        """Return what individuals look like with the anatomy of the noise, `(n, C, ...)`."""
         n = len(drawing.at)
         normal = self._normal(parents, n)
         parts = [noise[name] for name in ("anatomy", "extent") if name in noise]
@@ -543,12 +540,14 @@ class DeformedAtlas(Mechanism):
 
     def predict(self, noise: Noise, parents: Parents) -> Tensor:
         parts = self._parts(noise)
-        value = (self._drawn(parts, parents) + parts["residual"]).clamp(0, 1)
+        drawn = self._drawn(self._individual(parts["shape"], parents), parts, parents)
+        value = (drawn + parts["residual"]).clamp(0, 1)
         return self.variable.nearest(value).to(self.variable.dtype)
 
     def mean(self, noise: Noise, parents: Parents) -> Tensor:
         """Return what the anatomy explains, `G(h, t, pa)`, `(n, C, ...)`."""
-        return self._drawn(self._parts(noise), parents).clamp(0, 1)
+        parts = self._parts(noise)
+        return self._drawn(self._individual(parts["shape"], parents), parts, parents).clamp(0, 1)
 
     def _parts(self, noise: Noise) -> Mapping[str, Tensor]:
         names = {"anatomy", "place", "residual", "shape"}
@@ -574,15 +573,14 @@ class DeformedAtlas(Mechanism):
         """
         n = len(value)
         fit = self._fitted(value, parents, LAST_ROUNDS)
-        deviation = fit.coefficients - self.shape.expected(self._features(parents, n))
-        drawing = self._individual(deviation, parents)
+        drawing = self._individual(fit.deviation, parents)
         extent = self._joint(value, parents, drawing).softmax(1)[:, 1:]
         anatomy = self._beyond(value, drawing, self._normal(parents, n))
         if self.lesion is not None:
             anatomy = (1 - extent) * anatomy
-        noise = {"anatomy": anatomy, "place": drawing.at, "shape": deviation}
+        noise = {"anatomy": anatomy, "place": drawing.at, "shape": fit.deviation}
         noise |= self._reached(extent, parents, value.new_tensor(MIDDLE))
-        noise["residual"] = value - self._drawn(noise, parents)
+        noise["residual"] = value - self._drawn(drawing, noise, parents)
         if particles is None:
             return noise
         reach = torch.rand(particles, n, generator=generator, device=value.device)

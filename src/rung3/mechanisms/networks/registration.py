@@ -63,10 +63,12 @@ class Registered(NamedTuple):
 
     Attributes:
         coefficients: The most probable ones, `(n, k)`.
+        deviation: What they differ by from those that were expected, `(n, k)`.
         precision: The second derivative there, `(n, k, k)`, about the inverse of their covariance.
     """
 
     coefficients: Tensor
+    deviation: Tensor
     precision: Tensor
 
 
@@ -103,7 +105,7 @@ def registered(
         >>> round(float(fit.coefficients[0, 0]), 3)
         0.05
     """
-    prior = torch.linalg.inv(shape.covariance)
+    prior = shape.precision
 
     def loss(coefficients: Tensor, atlas: Laid) -> Tensor:
         gain, off = shape.gain(coefficients), coefficients - expected
@@ -127,7 +129,7 @@ def registered(
         least, best = torch.where(better, now, least), torch.where(better[:, None], tried, best)
         atlas = Laid(*(_either(better, *parts) for parts in zip(seen, atlas, strict=True)))
         damping = damping * torch.where(better, BETTER, WORSE).view(-1, 1, 1)
-    return Registered(best, precision)
+    return Registered(best, best - expected, precision)
 
 
 def _either(rows: Tensor, one: Tensor, other: Tensor) -> Tensor:

@@ -176,6 +176,12 @@ class Shape(nn.Module):
         """Return the part of them that the features cause."""
         return _with_constant(features) @ (self.mean * self.causes).T
 
+    @property
+    def precision(self) -> Float[Tensor, "k k"]:
+        """The inverse of the covariance."""
+        inverse: Tensor = torch.linalg.inv(self.covariance)
+        return inverse
+
     def sample(self, n: int, generator: Generator | None = None) -> Float[Tensor, "n k"]:
         """Draw what coefficients differ by from those that are expected."""
         device = self.covariance.device if generator is None else generator.device
@@ -200,7 +206,7 @@ class Shape(nn.Module):
         """
         design = _with_constant(features)
         off = coefficients - self.expected(features)
-        far = torch.einsum("nk,kl,nl->n", off, torch.linalg.inv(self.covariance), off)
+        far = torch.einsum("nk,kl,nl->n", off, self.precision, off)
         usual = (USUAL * self.count / far).clamp_max(1)[:, None] / len(design)
         self.gram.mul_(MEMORY).add_(design.T @ (usual * design))
         self.cross.mul_(MEMORY).add_(coefficients.T @ (usual * design))
