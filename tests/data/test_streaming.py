@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -72,14 +73,27 @@ def test_a_sample_is_of_all_rows_each_once(monkeypatch: pytest.MonkeyPatch) -> N
     assert table.sample(5_000)["x"].tolist() == list(range(1_000))
 
 
-def test_a_sample_of_places_is_even_and_reads_a_part(
+@pytest.fixture
+def in_groups(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+) -> Callable[[dict[str, Any]], streaming.Streamed]:
+    """Stream columns from a file of row groups, of which small samples are drawn."""
     monkeypatch.setattr(streaming, "ROWS", 50)
     monkeypatch.setattr(streaming, "SAMPLE", 640)
-    n, path = 50_000, tmp_path / "sorted.parquet"
-    pq.write_table(pa.table({"x": np.arange(n), "y": np.zeros(n)}), path, row_group_size=2_000)
-    table = streamed(path)
+
+    def stream(columns: dict[str, Any]) -> streaming.Streamed:
+        path = tmp_path / "groups.parquet"
+        pq.write_table(pa.table(columns), path, row_group_size=2_000)
+        return streamed(path)
+
+    return stream
+
+
+def test_a_sample_of_places_is_even_and_reads_a_part(
+    in_groups: Callable[[dict[str, Any]], streaming.Streamed], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    n = 50_000
+    table = in_groups({"x": np.arange(n), "y": np.zeros(n)})
     monkeypatch.setattr(streaming.Streamed, "batches", None)  # no pass over all rows
     means, counts = [], np.zeros(n)
     for seed in range(20):
@@ -94,28 +108,22 @@ def test_a_sample_of_places_is_even_and_reads_a_part(
 
 
 def test_what_is_rare_and_lies_together_is_not_missed(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    in_groups: Callable[[dict[str, Any]], streaming.Streamed],
 ) -> None:
-    monkeypatch.setattr(streaming, "ROWS", 50)
-    monkeypatch.setattr(streaming, "SAMPLE", 640)
-    n, path = 50_000, tmp_path / "sorted.parquet"
+    n = 50_000
     rare = (np.arange(n) >= n - 300).astype(int)
-    pq.write_table(pa.table({"rare": rare, "x": np.arange(n) % 7}), path, row_group_size=2_000)
-    table, model = streamed(path), SCM("rare; x")
+    table, model = in_groups({"rare": rare, "x": np.arange(n) % 7}), SCM("rare; x")
     missed = [s for s in range(9) if not table.sample_of_places(s)["rare"].any()]
     assert missed
     assert sample_of(model, table, missed[0], by_places=True)["rare"].any()
 
 
 def test_a_rare_category_that_lies_together_is_not_missed(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    in_groups: Callable[[dict[str, Any]], streaming.Streamed],
 ) -> None:
-    monkeypatch.setattr(streaming, "ROWS", 50)
-    monkeypatch.setattr(streaming, "SAMPLE", 640)
-    n, path = 50_000, tmp_path / "sites.parquet"
+    n = 50_000
     site = np.where(np.arange(n) < n - 300, np.array(["a", "b"])[np.arange(n) % 2], "c")
-    pq.write_table(pa.table({"site": site, "x": np.linspace(0, 1, n)}), path, row_group_size=2_000)
-    table, model = streamed(path), SCM("site -> x")
+    table, model = in_groups({"site": site, "x": np.linspace(0, 1, n)}), SCM("site -> x")
     missed = [s for s in range(9) if "c" not in set(table.sample_of_places(s)["site"])]
     assert missed
     assert "c" in set(sample_of(model, table, missed[0], by_places=True)["site"])
