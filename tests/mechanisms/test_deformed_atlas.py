@@ -173,14 +173,12 @@ def test_large_images_start_from_one_with_a_lesion_too(monkeypatch: pytest.Monke
     assert (atlas.cover[0, 2:] < 0).all()
 
 
-class Growth(torch.nn.Module):
-    """A velocity that widens what lies about the middle, by as much as the parent says."""
-
-    def forward(self, parents: dict[str, Tensor], n: int) -> Tensor:
-        line = (torch.arange(8) + 0.5) / 4 - 1
-        place = torch.stack(torch.meshgrid(line, line, indexing="xy"))
-        near = (-place.square().sum(0) / 0.2).exp()
-        return -parents["size"].view(n, 1, 1, 1) * near * place
+def growth(size: Tensor) -> Tensor:
+    """Return a displacement that widens what lies about the middle, by as much as is said."""
+    line = (torch.arange(16) + 0.5) / 8 - 1
+    place = torch.stack(torch.meshgrid(line, line, indexing="xy"))
+    near = (-place.square().sum(0) / 0.2).exp()
+    return -size.view(-1, 1, 1, 1) * near * place
 
 
 def test_what_parents_move_is_moved_where_the_individual_has_it() -> None:
@@ -193,12 +191,12 @@ def test_what_parents_move_is_moved_where_the_individual_has_it() -> None:
         return (0.8 * inside(side).sigmoid()).mul(255).round()[None, None] / 255
 
     atlas: Any = DeformedAtlas(kinds=2).bind("x", Image(1, 32, 32), {"size": Continuous()})
-    atlas.velocity = Growth()
+    atlas.caused.field = growth
     atlas.atlas.odds.data[1] = inside(0.0) / 10
     atlas.level.bias.data.copy_(torch.tensor([0.0, 0.8]))
     atlas.log_scale.bias.data.copy_(atlas.pixels.unbounded(torch.tensor([0.01, 0.01]).log()))
     atlas.shape.covariance *= 4  # individuals lie anywhere
-    small, large = ({"size": torch.tensor([size])} for size in (0.0, 1.5))
+    small, large = ({"size": torch.tensor([size])} for size in (0.0, 0.7))
 
     @torch.no_grad()
     def grown(image: Tensor) -> Tensor:

@@ -13,17 +13,17 @@ from rung3.mechanisms.networks.shape import Shape
 
 
 def shape(**options: object) -> Shape:
-    settings = {"waves": 3, "gains": 2, "movers": 1, "lights": 1}
+    settings = {"waves": 3, "gains": 2, "lights": 1}
     return Shape((16, 20), **(settings | options))  # type: ignore[arg-type]
 
 
 def test_the_law_is_learned_from_batches_of_shapes_and_a_wrong_fit_counts_less() -> None:
     law = shape()
     generator = torch.Generator().manual_seed(0)
-    features = torch.randn(400, 40, 2, generator=generator)
+    features = torch.randn(400, 40, 1, generator=generator)
     scale = torch.linspace(0.01, 0.05, law.count)
-    effect = torch.zeros(law.count, 2)
-    effect[0, 0], effect[-1, 1] = 0.1, 0.2
+    effect = torch.zeros(law.count, 1)
+    effect[0], effect[-1] = 0.1, 0.2
     coefficients = features @ effect.T + scale * torch.randn(
         400, 40, law.count, generator=generator
     )
@@ -32,21 +32,27 @@ def test_the_law_is_learned_from_batches_of_shapes_and_a_wrong_fit_counts_less()
     for batch, of_batch in zip(coefficients, features, strict=True):
         law.update(batch, of_batch, precise)
     assert law.mean[0, 1].item() == pytest.approx(0.1, abs=0.02)
-    assert law.mean[-1, 2].item() == pytest.approx(0.2, abs=0.02)
+    assert law.mean[-1, 1].item() == pytest.approx(0.2, abs=0.02)
     assert (law.covariance.diagonal().sqrt() / scale - 1).abs().max() < 0.6
     drawn = law.sample(4000, generator).std(0)
     assert (drawn / law.covariance.diagonal().sqrt() - 1).abs().max() < 0.1
 
 
-def test_movers_displace_and_lights_brighten_and_neither_does_the_other() -> None:
+def test_light_brightens_and_moves_nothing() -> None:
     law = shape()
     law.mean += 1.0
-    still, moved, lit = torch.zeros(1, 2), torch.tensor([[1.0, 0.0]]), torch.tensor([[0.0, 1.0]])
-    by_mover = law.caused(moved) - law.caused(still)
-    by_light = law.caused(lit) - law.caused(still)
-    displaced = torch.arange(law.count) < law.moving
-    assert torch.equal(by_mover[0], displaced.float())
-    assert torch.equal(by_light[0], (~displaced).float())
+    by_light = law.caused(torch.ones(1, 1)) - law.caused(torch.zeros(1, 1))
+    lit = torch.arange(law.count) >= law.moving
+    assert torch.equal(by_light[0], lit.float())
+
+
+def test_what_moves_tissue_is_no_part_of_a_shape() -> None:
+    law = shape(both=1)
+    lit = torch.randn(32, 1, generator=torch.Generator().manual_seed(0))
+    for _ in range(50):
+        law.update(lit.expand(32, law.count), lit, 1e8 * torch.eye(law.count).expand(32, -1, -1))
+    assert law.mean[: law.moving, 1].abs().max() == 0
+    assert law.mean[law.moving :, 1].min() > 0.5
 
 
 def test_displacements_across_a_slice_stay_within_its_atlas() -> None:
@@ -54,13 +60,13 @@ def test_displacements_across_a_slice_stay_within_its_atlas() -> None:
     far = torch.zeros(32, law.count)
     far[:, 18:27] = torch.randn(32, 9, generator=torch.Generator().manual_seed(0))
     for _ in range(300):
-        law.update(far, torch.zeros(32, 2), 1e8 * torch.eye(law.count).expand(32, -1, -1))
+        law.update(far, torch.zeros(32, 1), 1e8 * torch.eye(law.count).expand(32, -1, -1))
     across = law.displacement(law.sample(2000, torch.Generator().manual_seed(1)))[:, 2]
     assert 0.05 < across.std() < 0.1
 
 
 def test_registration_finds_displacement_and_gain() -> None:
-    law = shape(lights=0, movers=0)
+    law = shape(lights=0)
     generator = torch.Generator().manual_seed(0)
     true = 0.02 * torch.randn(6, law.count, generator=generator)
     line = [(torch.arange(size) + 0.5) * (2 / size) - 1 for size in (16, 20)]

@@ -6,12 +6,13 @@ with pi an atlas (at each place, the expected share of every kind), g a smooth s
 the level and the noise of each kind. A share r varies about the atlas as if it were a
 Dirichlet's: its covariance is v (diag(pi) - pi pi'). The atlas is read at
 
-    q_p = d(p + h_p; pa),      (h, b) ~ the law of `rung3.mechanisms.networks.shape`,
+    q_p = y_p + F(y_p; pa),      y_p = p + h_p,
 
-with d a smooth deformation that the parents cause, and h and b the displacements and the gain of
-the individual, whose mean depends on the parents, too. Each parent acts on those that it is named
-for: of a scan the sequence or the site sets levels. It is unified segmentation, with causes. A
-binary parent may also make a lesion, a kind of its own that covers the share c_p of a pixel,
+with h and b the displacements and the gain of the individual, of a law that is learned
+(`rung3.mechanisms.networks.shape`), and F the displacement that the parents cause, wherever an
+individual has what they move (`rung3.mechanisms.networks.caused`). Each parent acts on what it is
+named for: of a scan the sequence or the site sets levels. It is unified segmentation, with causes.
+A binary parent may also make a lesion, a kind of its own that covers the share c_p of a pixel,
 
     k_p = lesion  with probability c_p  if there is one, else tissue, as above.
 
@@ -35,8 +36,7 @@ that. Densities are Laplace's approximation about the shape that fits an image.
 
 Sources: Ashburner and Friston 2005, *Unified segmentation* (NeuroImage 26:839-851), for the model
 of an image given an atlas; Blaiotta et al. 2018, *Generative diffeomorphic modelling of large MRI
-data sets* (NeuroImage 166:117-134), for atlases learned with the deformations; deformations are
-those of `rung3.mechanisms.networks.deformation`.
+data sets* (NeuroImage 166:117-134), for atlases learned with the deformations.
 """
 
 from __future__ import annotations
@@ -54,10 +54,12 @@ from rung3.mechanisms.base import Abduction, Mechanism, Parents
 from rung3.mechanisms.likelihoods.base import LocationScale, Normal
 from rung3.mechanisms.likelihoods.registry import check_likelihood, likelihood_of
 from rung3.mechanisms.networks.atlas import Atlas
-from rung3.mechanisms.networks.deformation import enlarged, flow, places, read, resampled
+from rung3.mechanisms.networks.caused import CausedDisplacement
+from rung3.mechanisms.networks.deformation import enlarged, places, read, resampled
 from rung3.mechanisms.networks.encoding import ParentEncoder
 from rung3.mechanisms.networks.noise_level import noise_level
 from rung3.mechanisms.networks.registration import Laid, Registered, registered
+from rung3.mechanisms.networks.scores import Scores
 from rung3.mechanisms.networks.shape import Shape
 from rung3.mechanisms.networks.smooth_field import Affine, SmoothField
 from rung3.mechanisms.networks.spatial import spread
@@ -77,13 +79,9 @@ LAST_ROUNDS = 10
 INVERSIONS = 5
 """Steps by which the place is sought where tissue was seen: each leaves little of the error."""
 
-SLOW = 0.2
-"""Velocity per unit of its network's output: what parents cause beyond what shapes can is to be
-learned slowly enough for the law of shapes to follow."""
-
-CAUSED = 0.02
-"""Standard deviation of the prior of what parents cause beyond what shapes can, in halves of the
-image's side."""
+FINER = 2
+"""How many times as many cosines as an individual's displacements have those that parents cause: they
+are the same for all, so much is seen of them."""
 
 SHADED = 0.2
 """Standard deviation of the prior of the logarithm of a shading."""
@@ -205,9 +203,11 @@ class DeformedAtlas(Mechanism):
         assert isinstance(pixels, LocationScale)
         self.pixels = pixels
         self.look = ParentEncoder({name: self.parents[name] for name in self.appearance})
-        self.cause = ParentEncoder(self._of(self.movers))
+        self.cause = Scores(self._of(self.movers))
         lights = [name for name in self.parents if name in {*self.appearance, *self.shading}]
-        self.light = ParentEncoder(self._of(lights))
+        both = [name for name in lights if name in self.movers]
+        alone = [name for name in lights if name not in both]
+        self.light = ParentEncoder(self._of([*alone, *both]))
         levels = (self.kinds + (self.lesion is not None)) * image.channels
         self.level = Affine(self.look.width, levels)
         self.log_scale = Affine(self.look.width, levels)
@@ -220,11 +220,16 @@ class DeformedAtlas(Mechanism):
             image.sizes,
             waves=self.waves,
             gains=self.gains,
-            movers=self.cause.width,
             lights=self.light.width,
+            both=ParentEncoder(self._of(both)).width,
             across=self.atlas.across,
         )
-        self.velocity = SmoothField(self._of(self.movers), self.shape.axes, grid)
+        self.caused = CausedDisplacement(
+            image.sizes,
+            waves=FINER * self.waves,
+            features=self.cause.width,
+            across=self.atlas.across,
+        )
         self.shade = SmoothField(self._of(self.shading), image.channels, grid)
 
     @property
@@ -271,7 +276,7 @@ class DeformedAtlas(Mechanism):
 
     def calibrate_networks(self, value: Tensor, parents: Parents) -> None:
         """Let atlas, levels and noise start from those of images that are not deformed yet."""
-        for encoder in (self.look, self.cause, self.light, self.velocity, self.shade):
+        for encoder in (self.look, self.cause, self.light, self.shade):
             encoder.calibrate(parents)
         rows = self._first(parents, value)
         some, causes = value[rows].float(), {name: parent[rows] for name, parent in parents.items()}
@@ -328,26 +333,24 @@ class DeformedAtlas(Mechanism):
         """Return the shading's factor, `(n, C, ...)`."""
         return enlarged(self.shade(parents, n), self.variable.sizes).exp()
 
-    def _features(self, parents: Parents, n: int) -> Tensor:
+    def _lights(self, parents: Parents, n: int) -> Tensor:
         """Return the features that the law of shapes depends on, `(n, f)`."""
-        return torch.cat([self.cause(parents, n), self.light(parents, n)], 1).float()
-
-    def _velocity(self, parents: Parents, n: int) -> Tensor:
-        velocity: Tensor = SLOW * self.velocity(parents, n)
-        return velocity
+        return self.light(parents, n).float()
 
     def _caused(self, parents: Parents, n: int) -> Tensor:
         """Return the displacements that parents cause, on a coarse grid, `(n, axes, ...)`."""
-        along, across = self._velocity(parents, n).tensor_split((len(self.variable.sizes),), 1)
-        return torch.cat([flow(along), across], 1)
+        return self.caused.field(self.cause(parents, n))
+
+    def _before(self, displacement: Tensor) -> Tensor:
+        """Return where each pixel would lie in the atlas if parents caused nothing, x first."""
+        spatial = len(self.variable.sizes)
+        grid = places(self.variable.sizes, displacement).movedim(-1, 0)
+        return torch.cat([displacement[:, :spatial] + grid, displacement[:, spatial:]], 1)
 
     def _places(self, caused: Tensor, displacement: Tensor) -> Tensor:
         """Return where each pixel lies in the atlas, `(n, axes, *sizes)`, x first."""
-        spatial = len(self.variable.sizes)
-        grid = places(self.variable.sizes, displacement).movedim(-1, 0)
-        along = displacement[:, :spatial] + grid
-        at = torch.cat([along, displacement[:, spatial:]], 1)
-        return at + read(caused, along.movedim(1, -1))
+        before = self._before(displacement)
+        return before + self.caused.read(caused, before)
 
     def _views(self, parents: Parents, n: int) -> list[tuple[Tensor, Tensor]]:
         """Return the rows of each look, and level, variance and slopes of the atlas in it."""
@@ -382,7 +385,7 @@ class DeformedAtlas(Mechanism):
                 variance=(shading.square() * variance)[:, 0],
             )
 
-        expected = self.shape.expected(self._features(parents, n))
+        expected = self.shape.expected(self._lights(parents, n))
         weight = self._unstruck(image, parents, expected)
         return registered(image, weight, laid, self.shape, expected, rounds)
 
@@ -396,7 +399,7 @@ class DeformedAtlas(Mechanism):
 
     def _individual(self, deviation: Tensor, parents: Parents) -> Drawing:
         """Return the atlas in the shape of individuals that deviate so from what is expected."""
-        caused = self.shape.caused(self._features(parents, len(deviation)))
+        caused = self.shape.caused(self._lights(parents, len(deviation)))
         return self._drawing(deviation + caused, parents)
 
     def _drawing(self, coefficients: Tensor, parents: Parents) -> Drawing:
@@ -469,18 +472,27 @@ class DeformedAtlas(Mechanism):
         fit = self._fitted(value, parents, ROUNDS)
         n = len(value)
         if self.training:
-            self.shape.update(fit.coefficients, self._features(parents, n), fit.precision)
+            self._learn(parents, fit)
         loss = self._drift(parents, n) - self._of_pixels(value, parents, fit.deviation)
         return loss.mean() / value[0].numel()
 
-    def _drift(self, parents: Parents, n: int) -> Tensor:
-        """Return the negative log-prior of what parents cause, `(n,)`.
+    @torch.no_grad()
+    def _learn(self, parents: Parents, fit: Registered) -> None:
+        """Take a batch into the law of shapes, and into what parents cause."""
+        n, seen = len(fit.deviation), fit.seen
+        self.shape.update(fit.coefficients, self._lights(parents, n), fit.precision)
+        self.caused.update(
+            self.cause(parents, n),
+            own=self.shape.by_axis(fit.deviation),
+            at=self._before(self.shape.displacement(fit.coefficients)),
+            slopes=seen.slopes,
+            error=seen.error,
+            weight=seen.weight,
+        )
 
-        Without one it drifts, and the individuals' shapes and gains follow to undo it.
-        """
-        fields = self._velocity(parents, n) / CAUSED, self.shade(parents, n) / SHADED
-        every = torch.cat([field.flatten(1) for field in fields], 1)
-        return 0.5 * every.square().sum(1)
+    def _drift(self, parents: Parents, n: int) -> Tensor:
+        """Return the negative log-prior of shadings, `(n,)`: without, gains would undo them."""
+        return 0.5 * (self.shade(parents, n) / SHADED).flatten(1).square().sum(1)
 
     def sample_noise(self, n: int, parents: Parents, generator: Generator | None = None) -> Noise:
         device = self.observed.device

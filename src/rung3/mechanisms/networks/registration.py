@@ -58,6 +58,22 @@ class Laid(NamedTuple):
     variance: Tensor
 
 
+class Linear(NamedTuple):
+    """What an image shows about its shape, near a shape.
+
+    Attributes:
+        level: Expected levels, gain included, `(n, c, *sizes)`.
+        slopes: Their slopes along each axis, `(n, a, c, *sizes)`.
+        error: What the image differs by from them, `(n, c, *sizes)`.
+        weight: How much the square of an error counts, `(n, c, *sizes)`.
+    """
+
+    level: Tensor
+    slopes: Tensor
+    error: Tensor
+    weight: Tensor
+
+
 class Registered(NamedTuple):
     """The shape that fits an image.
 
@@ -65,11 +81,13 @@ class Registered(NamedTuple):
         coefficients: The most probable ones, `(n, k)`.
         deviation: What they differ by from those that were expected, `(n, k)`.
         precision: The second derivative there, `(n, k, k)`, about the inverse of their covariance.
+        seen: What the image shows there.
     """
 
     coefficients: Tensor
     deviation: Tensor
     precision: Tensor
+    seen: Linear
 
 
 @torch.no_grad()
@@ -99,7 +117,7 @@ def registered(
         ...     slopes = (-16 * at[:, None, None] * level)[:, None]
         ...     slopes = torch.cat([slopes, torch.zeros_like(slopes)], 1)
         ...     return Laid(level, slopes, torch.full_like(level, 1e-4))
-        >>> shape = Shape((1, 32), waves=1, gains=1, movers=0, lights=0)
+        >>> shape = Shape((1, 32), waves=1, gains=1, lights=0)
         >>> image = torch.exp(-8 * (line + 0.05) ** 2)[None, None, None]
         >>> fit = registered(image, torch.ones_like(image), laid, shape, torch.zeros(1, 2), 8)
         >>> round(float(fit.coefficients[0, 0]), 3)
@@ -117,7 +135,8 @@ def registered(
     atlas = laid(shape.displacement(best))
     least, damping = loss(best, atlas), image.new_full((len(image), 1, 1), DAMPING)
     for step in range(rounds + 1):
-        curvature, slope = _expanded(image, weight, atlas, shape, best)
+        linear = _linear(image, weight, atlas, shape.gain(best))
+        curvature, slope = _expanded(linear, shape)
         precision = curvature + prior
         if step == rounds:
             break
@@ -129,7 +148,7 @@ def registered(
         least, best = torch.where(better, now, least), torch.where(better[:, None], tried, best)
         atlas = Laid(*(_either(better, *parts) for parts in zip(seen, atlas, strict=True)))
         damping = damping * torch.where(better, BETTER, WORSE).view(-1, 1, 1)
-    return Registered(best, best - expected, precision)
+    return Registered(best, best - expected, precision, linear)
 
 
 def _either(rows: Tensor, one: Tensor, other: Tensor) -> Tensor:
@@ -149,15 +168,16 @@ def _weights(error: Tensor, variance: Tensor) -> Tensor:
     return half.tanh() / (2 * half * scale.square())
 
 
-def _expanded(
-    image: Tensor, weight: Tensor, atlas: Laid, shape: Shape, coefficients: Tensor
-) -> tuple[Tensor, Tensor]:
+def _linear(image: Tensor, weight: Tensor, atlas: Laid, gain: Tensor) -> Linear:
+    level, slopes = gain * atlas.level, gain[:, None] * atlas.slopes
+    error = image - level
+    return Linear(level, slopes, error, weight * _weights(error, gain.square() * atlas.variance))
+
+
+def _expanded(linear: Linear, shape: Shape) -> tuple[Tensor, Tensor]:
     """Return `J'wJ` `(n, k, k)` and `J'we` `(n, k)`."""
-    gain = shape.gain(coefficients)[:, None]
-    level, slopes = gain * atlas.level[:, None], gain * atlas.slopes
-    error = image - level[:, 0]
-    weight = (weight * _weights(error, gain[:, 0].square() * atlas.variance))[:, None]
-    parts = [(slopes, shape.waves), (level, shape.gains)]
+    weight, error = linear.weight[:, None], linear.error
+    parts = [(linear.slopes, shape.waves), (linear.level[:, None], shape.gains)]
     rows = []
     for left, waves in parts:
         blocks = [

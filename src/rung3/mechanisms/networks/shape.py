@@ -6,14 +6,13 @@ brightened by a factor of the same kind,
     h_a(p) = sum_k c_ak prod_j cos(pi k_j t_j),      log g(p) = sum_k b_k prod_j cos(pi k_j t_j),
 
 with t_j from 0 to 1 along each axis of the image. The coefficients are normal, and their mean is
-linear in features f of the parents,
+linear in features f of those parents that light the image,
 
     (c, b) ~ N(M f(pa), S).
 
-Of the features, those of parents that move tissue cause displacements, and those of parents that
-light the image cause gains. Light causes no displacement; but shapes that fit images of two lights
-may differ between them, by what the atlas does not have right yet. That is estimated, too, and
-taken off.
+Light causes gains, and no displacement; but shapes that fit images of two lights may differ between
+them, by what the atlas does not have right yet. That is estimated, too, and taken off. What parents
+do to tissue is no part of the shape: see `rung3.mechanisms.networks.caused`.
 
 M and S are running moments of coefficients that were fitted to the images of training, of which
 unusual ones count less, by the weight min(1, r / d^2), with d^2 the squared distance from the mean
@@ -74,8 +73,8 @@ class Shape(nn.Module):
         waves: Cosines along each axis of the image, of a displacement.
         gains: Cosines along each axis of the image, of the gain's logarithm; the constant one is
             left out.
-        movers: Number of features that cause displacements; they come first.
         lights: Number of features that cause gains.
+        both: How many of them, the last ones, are of parents that move tissue, too.
         across: Half the thickness of the atlas of a slice, in halves of the image's side; places
             are then displaced across the slice, too.
 
@@ -84,7 +83,7 @@ class Shape(nn.Module):
         count: Number of coefficients.
 
     Example:
-        >>> shape = Shape((8, 12), waves=3, gains=1, movers=1, lights=0)
+        >>> shape = Shape((8, 12), waves=3, gains=1, lights=0)
         >>> coefficients = torch.zeros(5, shape.count)
         >>> shape.displacement(coefficients).shape, shape.gain(coefficients).shape
         (torch.Size([5, 2, 8, 12]), torch.Size([5, 1, 8, 12]))
@@ -96,6 +95,7 @@ class Shape(nn.Module):
     cross: Tensor
     square: Tensor
     weight: Tensor
+    regressed: Tensor
     causes: Tensor
 
     def __init__(
@@ -103,9 +103,9 @@ class Shape(nn.Module):
         sizes: Sequence[int],
         waves: int,
         gains: int,
-        movers: int,
         lights: int,
         across: float | None = None,
+        both: int = 0,
     ) -> None:
         super().__init__()
         self.waves, self.gains, self.across = waves, gains, across
@@ -116,8 +116,10 @@ class Shape(nn.Module):
         for axis, size in enumerate(sizes):
             line = _cosines(size, max(waves, gains))
             self.register_buffer(f"cosines{axis}", line, persistent=False)
-        self.register_buffer("causes", self._causes(movers, lights), persistent=False)
-        start, features = torch.diag(self._start().square()), 1 + movers + lights
+        regressed, causes = self._regressed(lights, both)
+        self.register_buffer("regressed", regressed, persistent=False)
+        self.register_buffer("causes", causes, persistent=False)
+        start, features = torch.diag(self._start().square()), 1 + lights
         self.register_buffer("mean", torch.zeros(self.count, features))
         self.register_buffer("covariance", start)
         self.register_buffer("gram", TRUST * torch.eye(features))
@@ -134,14 +136,17 @@ class Shape(nn.Module):
             [reach.repeat(self.axes), torch.full((self.gains**self.spatial - 1,), BRIGHT)]
         )
 
-    def _causes(self, movers: int, lights: int) -> Tensor:
-        """Return which features cause each coefficient, `(count, 1 + movers + lights)`."""
-        causes = torch.zeros(self.count, 1 + movers + lights, dtype=torch.bool)
-        causes[:, 0] = True
-        causes[: self.moving, 1 : 1 + movers] = True
-        causes[self.moving :, 1 + movers :] = True
-        causes[self._through, 0] = False
-        return causes
+    def _regressed(self, lights: int, both: int) -> tuple[Tensor, Tensor]:
+        """Return on which features coefficients depend, and by which they are caused.
+
+        Both are `(count, 1 + lights)`. What moves tissue is no business of shapes.
+        """
+        regressed = torch.ones(self.count, 1 + lights, dtype=torch.bool)
+        regressed[: self.moving, 1 + lights - both :] = False
+        regressed[self._through, 0] = False
+        causes = regressed.clone()
+        causes[: self.moving, 1:] = False
+        return regressed, causes
 
     @property
     def _through(self) -> slice:
@@ -155,8 +160,12 @@ class Shape(nn.Module):
 
     def displacement(self, coefficients: Float[Tensor, "n k"]) -> Float[Tensor, "n a *sizes"]:
         """Return displacements, in halves of the image's side, along x first."""
+        return self._summed(self.by_axis(coefficients))
+
+    def by_axis(self, coefficients: Float[Tensor, "n k"]) -> Float[Tensor, "n a *waves"]:
+        """Return those of displacements, by axis and by the cosines along each."""
         parts = coefficients[:, : self.moving]
-        return self._summed(parts.unflatten(1, (self.axes, *[self.waves] * self.spatial)))
+        return parts.unflatten(1, (self.axes, *[self.waves] * self.spatial))
 
     def gain(self, coefficients: Float[Tensor, "n k"]) -> Float[Tensor, "n 1 *sizes"]:
         """Return the factors by which the image is brightened."""
@@ -190,6 +199,16 @@ class Shape(nn.Module):
         deviation: Tensor = drawn @ factor.T
         return deviation
 
+    @property
+    def variance(self) -> Float[Tensor, " a"]:
+        """The variance of displacements along each axis, the mean over places."""
+        squares = torch.ones((), device=self.covariance.device)
+        for line in self.cosines:
+            squares = torch.outer(squares.flatten(), line[:, : self.waves].square().mean(0))
+        of_wave = self.covariance.diagonal()[: self.moving].view(self.axes, -1)
+        variance: Tensor = of_wave @ squares.flatten()
+        return variance
+
     @torch.no_grad()
     def update(
         self,
@@ -210,8 +229,7 @@ class Shape(nn.Module):
         usual = (USUAL * self.count / far).clamp_max(1)[:, None] / len(design)
         self.gram.mul_(MEMORY).add_(design.T @ (usual * design))
         self.cross.mul_(MEMORY).add_(coefficients.T @ (usual * design))
-        self.mean.copy_(torch.linalg.solve(self.gram, self.cross.T).T)
-        self.mean[self._through, 0] = 0
+        self.mean.copy_(torch.linalg.solve(self.gram, self.cross.T).T * self.regressed)
         off = coefficients - self.expected(features)
         spread = torch.linalg.inv(precision).mean(0)
         self.square.mul_(MEMORY).add_(off.T @ (usual * off) + spread)
@@ -222,11 +240,7 @@ class Shape(nn.Module):
 
     def _hold(self, across: float) -> None:
         """Keep displacements across a slice within its atlas, most of the time."""
-        squares = torch.ones((), device=self.covariance.device)
-        for line in self.cosines:
-            squares = torch.outer(squares.flatten(), line[:, : self.waves].square().mean(0))
-        variance = (self.covariance.diagonal()[self._through] * squares.flatten()).sum()
-        factor = (across / WITHIN / variance.sqrt()).clamp_max(1)
+        factor = (across / WITHIN / self.variance[-1].sqrt()).clamp_max(1)
         self.covariance[self._through] *= factor
         self.covariance[:, self._through] *= factor
 

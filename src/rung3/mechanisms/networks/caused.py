@@ -1,0 +1,212 @@
+"""Displacements that parents cause, in the frame of an atlas: learned by least squares.
+
+What a parent does to tissue is tied to the anatomy, wherever an individual has it: a ventricle
+grows about its own middle. So a place y, at which an individual would lie in the atlas if its
+parents had no effect, is displaced by sums of cosines that are linear in features f of the parents,
+
+    F_a(y; pa) = sum_k (sum_j M_akj f_j(pa)) prod_b cos(pi k_b t_b),
+
+with t_b from 0 to 1 along each axis b of the atlas, across a slice, too. What F lacks shows twice.
+As far as an individual's displacement can make up for it, registration finds it there, and d, what
+individuals are displaced by beyond F, depends on f. The rest is left in the image: it differs by
+e from the atlas of slopes s laid over it. So M is led, batch by batch, to where neither d nor e
+depends on f,
+
+    M <- M + r (D + (C + R)^-1 (E - R M)) Phi^-1,
+
+with D the mean over rows of f times the coefficients of d, E that of f times the sum over pixels of
+w s cos e, Phi that of f f', and C that of w s s' cos cos', for which a few pixels are enough. w are
+the weights of pixels, R the inverse of the prior variance of M, for as many rows as are remembered,
+and r falls from 1 to a constant.
+
+Sources: Ashburner and Friston 1999 (Human Brain Mapping 7:254-266), for least squares of cosines on
+what an image differs by; Martens and Grosse 2015 (arXiv 1503.05671), for f and pixels as factors.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Sequence
+
+import torch
+from jaxtyping import Float
+from torch import Generator, Tensor, nn
+from torch.nn import functional as F
+
+__all__ = ["CausedDisplacement"]
+
+MOST = {2: 13, 3: 9}
+"""Cosines along an axis, at most, by the number of axes of the image: equations for more of them
+would take longer to solve than the images to register."""
+
+ACROSS = 3
+"""Cosines across a slice."""
+
+REACH = 0.05
+"""Prior standard deviation of the lowest coefficient, in halves of the image's side: what one
+deviation of a parent moves. It falls with the square of the frequency."""
+
+MEMORY = 0.97
+"""What is left of a batch's weight, a batch later."""
+
+START = 10
+"""Batches that are only taken note of: before, there are fewer pixels than coefficients."""
+
+SEEN = 1500
+"""Pixels of a batch from which the cosines' moments are taken."""
+
+ALONE = 1e-4
+"""Variance that is added to features, for those that never vary."""
+
+
+class CausedDisplacement(nn.Module):
+    """A smooth displacement of places in an atlas, linear in features of the parents.
+
+    Args:
+        sizes: Pixels of the image, by axis.
+        waves: Cosines along each axis of the image.
+        features: Number of features.
+        across: Half the thickness of the atlas of a slice, in halves of the image's side, if it
+            has one.
+
+    Example:
+        >>> caused = CausedDisplacement((8, 12), waves=3, features=1)
+        >>> caused.mean[0] = 0.1  # to the right, all alike
+        >>> field = caused.field(torch.tensor([[0.0], [2.0]]))
+        >>> caused.read(field, torch.zeros(2, 2, 8, 12))[:, :, 4, 6]
+        tensor([[0.0000, 0.0000],
+                [0.2000, 0.0000]])
+    """
+
+    mean: Tensor
+    moments: Tensor
+    spread: Tensor
+    batches: Tensor
+    prior: Tensor
+    unit: Tensor
+
+    def __init__(
+        self, sizes: Sequence[int], waves: int, features: int, across: float | None = None
+    ) -> None:
+        super().__init__()
+        spatial = len(sizes)
+        self.grid = [math.ceil(size / 2) for size in reversed(sizes)]  # x first
+        self.waves = [min(waves, MOST[spatial], size) for size in self.grid]
+        if across is not None:
+            self.grid.append(2 * ACROSS)
+            self.waves.append(ACROSS)
+        self.axes = len(self.waves)
+        frequencies = itertools.product(*(range(count) for count in self.waves))
+        squares = torch.tensor([float(sum(k * k for k in wave)) for wave in frequencies])
+        self.register_buffer(
+            "prior", ((1 + squares) / REACH).square().repeat(self.axes), persistent=False
+        )
+        unit = torch.ones(self.axes)
+        unit[spatial:] = across or 1.0
+        self.register_buffer("unit", unit, persistent=False)
+        count = len(self.prior)
+        self.register_buffer("mean", torch.zeros(count, features))
+        self.register_buffer("moments", torch.zeros(count, count))
+        self.register_buffer("spread", torch.zeros(features, features))
+        self.register_buffer("batches", torch.zeros(()))
+
+    def field(self, features: Float[Tensor, "n f"]) -> Float[Tensor, "n a *coarse"]:
+        """Return the displacements that features cause, on a coarse grid, x first."""
+        parts = (features @ self.mean.T).unflatten(1, (self.axes, *self.waves))
+        for size, count in zip(self.grid, self.waves, strict=True):
+            line = (torch.arange(size, device=parts.device) + 0.5) * (2 / size) - 1
+            parts = parts.movedim(2, -1) @ _cosines(line, count).T
+        return parts.permute(0, 1, *range(parts.ndim - 1, 1, -1))
+
+    def read(
+        self, field: Float[Tensor, "n a *coarse"], at: Float[Tensor, "n a *sizes"]
+    ) -> Float[Tensor, "n a *sizes"]:
+        """Return the displacements at places, both in halves of the image's side."""
+        unit = self.unit.view(-1, *[1] * (at.ndim - 2))
+        places = (at / unit).movedim(1, -1)
+        thick = places.ndim - 2 < self.axes
+        if thick:
+            places = places.unsqueeze(1)
+        read = F.grid_sample(field, places, padding_mode="border", align_corners=False)
+        return unit * (read.squeeze(2) if thick else read)
+
+    @torch.no_grad()
+    def update(
+        self,
+        features: Float[Tensor, "n f"],
+        own: Float[Tensor, "n a *waves"],
+        at: Float[Tensor, "n a *sizes"],
+        slopes: Float[Tensor, "n a c *sizes"],
+        error: Float[Tensor, "n c *sizes"],
+        weight: Float[Tensor, "n c *sizes"],
+    ) -> None:
+        """Take a batch into the moments, and M a step further.
+
+        Args:
+            features: Of the parents.
+            own: Coefficients of the individuals' displacements beyond what parents cause, by axis,
+                x first, and cosines along the axes of the image, x last.
+            at: Where pixels lie in the atlas but for what parents cause, in halves of the image's
+                side.
+            slopes: Of the atlas there, a half of the image's side.
+            error: What the images differ by from the atlas.
+            weight: How much each pixel counts.
+        """
+        n, unit = len(at), self.unit.view(-1, 1)
+        places, slopes = at.flatten(2) / unit, slopes.flatten(3) * unit[..., None]
+        weight, error = weight.flatten(2), error.flatten(2)
+        lines = [_cosines(places[:, axis], count) for axis, count in enumerate(self.waves)]
+        pull = torch.einsum("nacp,ncp->npa", slopes, weight * error)
+        first = (pull[..., None] * lines[0][:, :, None]).flatten(2)
+        found = (first.transpose(1, 2) @ _products(lines[1:])).flatten(1)
+        self.batches += 1
+        memory = min(float(self.batches), 1 / (1 - MEMORY))
+        self.spread.lerp_(features.T @ features / n, 1 / memory)
+        self.moments.lerp_(self._seen(lines, slopes, weight), 1 / memory)
+        if (steps := float(self.batches) - START) > 0:
+            ridge = (self.prior / (memory * n))[:, None]
+            rest = found.T @ features / n - ridge * self.mean
+            step = torch.linalg.solve(self.moments + ridge[:, 0].diag(), rest)
+            step += self._as_mean(own).T @ features / n
+            alone = ALONE * torch.eye(len(self.spread), device=at.device)
+            rate = max(1 / steps, 1 - MEMORY)
+            self.mean += rate * step @ torch.linalg.inv(self.spread + alone)
+
+    def _as_mean(self, own: Tensor) -> Tensor:
+        """Return coefficients of individuals as those of this displacement, `(n, k)`."""
+        parts = own / self.unit.view(-1, *[1] * (own.ndim - 2))
+        parts = parts.permute(0, 1, *range(own.ndim - 1, 1, -1))
+        wider = own.new_zeros(len(own), self.axes, *self.waves)
+        at = [slice(min(one, other)) for one, other in zip(parts.shape[2:], self.waves, strict=False)]
+        of_plane = wider if len(self.waves) == parts.ndim - 2 else wider[..., 0]
+        of_plane[:, :, *at] = parts[:, :, *at]
+        return wider.flatten(1)
+
+    def _seen(self, lines: Sequence[Tensor], slopes: Tensor, weight: Tensor) -> Tensor:
+        """Return the mean over rows of the sum over pixels of `w s s' cos cos'`."""
+        rows, pixels = lines[0].shape[:2]
+        generator = Generator().manual_seed(int(self.batches))
+        some = torch.randint(rows * pixels, (SEEN,), generator=generator).to(weight.device)
+        cosines = _products([line.flatten(0, 1)[some] for line in lines])
+        moments = torch.zeros_like(self.moments)
+        for channel in range(weight.shape[1]):
+            steep = slopes[:, :, channel].transpose(1, 2).flatten(0, 1)[some]
+            steep = steep * weight[:, channel].flatten()[some, None].sqrt()
+            design = (steep[..., None] * cosines[:, None]).flatten(1)
+            moments += design.T @ design
+        return moments * (pixels / SEEN)
+
+
+def _cosines(place: Tensor, count: int) -> Tensor:
+    """Return the cosines at places from -1 to 1, `(..., count)`."""
+    part = ((place + 1) / 2).clamp(0, 1)
+    return (math.pi * part[..., None] * torch.arange(count, device=place.device)).cos()
+
+
+def _products(lines: Sequence[Tensor]) -> Tensor:
+    """Return the products of cosines along several axes, `(..., all)`."""
+    product = lines[0]
+    for line in lines[1:]:
+        product = (product[..., None] * line[..., None, :]).flatten(-2)
+    return product
