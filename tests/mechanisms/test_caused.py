@@ -31,7 +31,8 @@ def squeezed(at: Tensor, feature: Tensor) -> Tensor:
     return 0.03 * feature.view(-1, 1, 1, 1) * torch.cat([at[:, :1] * near / 0.25, 0 * near], 1)
 
 
-def test_an_effect_is_found_by_what_individuals_and_images_differ_by() -> None:
+@pytest.mark.parametrize("wrong", [False, True])
+def test_an_effect_is_found_by_what_individuals_and_images_differ_by(wrong: bool) -> None:
     caused = CausedDisplacement(SIZES, waves=14, features=1)
     generator = torch.Generator().manual_seed(0)
     grid = places(SIZES, torch.zeros(())).movedim(-1, 0)
@@ -50,7 +51,10 @@ def test_an_effect_is_found_by_what_individuals_and_images_differ_by() -> None:
         error = ripples(before + lacking) - ripples(now)
         error += 0.01 * torch.randn(error.shape, generator=generator)
         weight = torch.full_like(error, 1e4)
-        caused.update(feature, own, before, slopes(now), error, weight)
+        usual = torch.ones(16)
+        if wrong:
+            own[0], error[0], usual[0] = 5.0, 0.5, 1e-3
+        caused.update(feature, own, before, slopes(now), error, weight, usual)
     one = torch.ones(1, 1)
     found = caused.read(caused.field(one), grid[None])
     true = squeezed(grid[None], one) + RIGHT

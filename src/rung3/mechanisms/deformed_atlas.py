@@ -80,8 +80,8 @@ INVERSIONS = 5
 """Steps by which the place is sought where tissue was seen: each leaves little of the error."""
 
 FINER = 2
-"""How many times as many cosines as an individual's displacements have those that parents cause: they
-are the same for all, so much is seen of them."""
+"""How many times as many cosines displacements have that parents cause, as those of individuals:
+they are the same for all, so more is seen of them."""
 
 SHADED = 0.2
 """Standard deviation of the prior of the logarithm of a shading."""
@@ -124,13 +124,14 @@ class DeformedAtlas(Mechanism):
     Args:
         appearance: Names of the parents that set the level of each kind of tissue.
         kinds: Kinds of tissue, the ground and mixtures of tissues in a pixel included.
-        spacing: Pixels between the points at which what parents cause is free.
+        spacing: Pixels between the points at which a shading is free.
         likelihood: `"logistic"` or `"discretised"` for pixels stored as whole levels, `"gaussian"`
             for real ones.
         moving: Names of the parents that deform; if not given, all that are named nowhere else.
         shading: Names of the parents that brighten or darken by a smooth factor, whatever is there.
         lesion: Name of the binary parent that is 1 where there is a lesion, if one is.
-        waves: Cosines along each axis that an individual's displacements are sums of.
+        waves: Cosines along each axis that an individual's displacements are sums of; twice as many
+            are those that parents cause.
         gains: The same of the logarithm of an individual's gain, the constant left out: 1 for
             none, 3 for the field of a coil.
         planes: Planes of the atlas, as far apart as its points; more than 1 for slices of something
@@ -479,7 +480,7 @@ class DeformedAtlas(Mechanism):
     @torch.no_grad()
     def _learn(self, parents: Parents, fit: Registered) -> None:
         """Take a batch into the law of shapes, and into what parents cause."""
-        n, seen = len(fit.deviation), fit.seen
+        n, seen, usual = len(fit.deviation), fit.seen, self.shape.usual(fit.deviation)
         self.shape.update(fit.coefficients, self._lights(parents, n), fit.precision)
         self.caused.update(
             self.cause(parents, n),
@@ -488,6 +489,7 @@ class DeformedAtlas(Mechanism):
             slopes=seen.slopes,
             error=seen.error,
             weight=seen.weight,
+            usual=usual,
         )
 
     def _drift(self, parents: Parents, n: int) -> Tensor:

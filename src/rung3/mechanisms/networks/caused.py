@@ -53,6 +53,9 @@ MEMORY = 0.97
 START = 10
 """Batches that are only taken note of: before, there are fewer pixels than coefficients."""
 
+ALIKE = 10.0
+"""Pixels that err alike: what an atlas misses is as wide as a few of them."""
+
 SEEN = 1500
 """Pixels of a batch from which the cosines' moments are taken."""
 
@@ -140,6 +143,7 @@ class CausedDisplacement(nn.Module):
         slopes: Float[Tensor, "n a c *sizes"],
         error: Float[Tensor, "n c *sizes"],
         weight: Float[Tensor, "n c *sizes"],
+        usual: Float[Tensor, " n"],
     ) -> None:
         """Take a batch into the moments, and M a step further.
 
@@ -152,8 +156,10 @@ class CausedDisplacement(nn.Module):
             slopes: Of the atlas there, a half of the image's side.
             error: What the images differ by from the atlas.
             weight: How much each pixel counts.
+            usual: How much each row counts, from 0 to 1: one fit that went wrong would else move
+                all.
         """
-        n, unit = len(at), self.unit.view(-1, 1)
+        n, unit, counted = len(at), self.unit.view(-1, 1), usual[:, None] * features
         places, slopes = at.flatten(2) / unit, slopes.flatten(3) * unit[..., None]
         weight, error = weight.flatten(2), error.flatten(2)
         lines = [_cosines(places[:, axis], count) for axis, count in enumerate(self.waves)]
@@ -162,16 +168,15 @@ class CausedDisplacement(nn.Module):
         found = (first.transpose(1, 2) @ _products(lines[1:])).flatten(1)
         self.batches += 1
         memory = min(float(self.batches), 1 / (1 - MEMORY))
-        self.spread.lerp_(features.T @ features / n, 1 / memory)
+        self.spread.lerp_(counted.T @ features / n, 1 / memory)
         self.moments.lerp_(self._seen(lines, slopes, weight), 1 / memory)
-        if (steps := float(self.batches) - START) > 0:
-            ridge = (self.prior / (memory * n))[:, None]
-            rest = found.T @ features / n - ridge * self.mean
+        if self.batches > START:
+            ridge = (ALIKE * self.prior / (memory * n))[:, None]
+            rest = found.T @ counted / n - ridge * self.mean
             step = torch.linalg.solve(self.moments + ridge[:, 0].diag(), rest)
-            step += self._as_mean(own).T @ features / n
+            step += self._as_mean(own).T @ counted / n
             alone = ALONE * torch.eye(len(self.spread), device=at.device)
-            rate = max(1 / steps, 1 - MEMORY)
-            self.mean += rate * step @ torch.linalg.inv(self.spread + alone)
+            self.mean += step / memory @ torch.linalg.inv(self.spread + alone)
 
     def _as_mean(self, own: Tensor) -> Tensor:
         """Return coefficients of individuals as those of this displacement, `(n, k)`."""

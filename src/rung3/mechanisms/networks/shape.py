@@ -209,6 +209,11 @@ class Shape(nn.Module):
         variance: Tensor = of_wave @ squares.flatten()
         return variance
 
+    def usual(self, deviation: Float[Tensor, "n k"]) -> Float[Tensor, " n"]:
+        """Return the weight of each row, from 0 to 1: less than 1 for a fit that went wrong."""
+        far = torch.einsum("nk,kl,nl->n", deviation, self.precision, deviation)
+        return (USUAL * self.count / far).clamp_max(1)
+
     @torch.no_grad()
     def update(
         self,
@@ -224,9 +229,7 @@ class Shape(nn.Module):
             precision: How closely each of them is known.
         """
         design = _with_constant(features)
-        off = coefficients - self.expected(features)
-        far = torch.einsum("nk,kl,nl->n", off, self.precision, off)
-        usual = (USUAL * self.count / far).clamp_max(1)[:, None] / len(design)
+        usual = self.usual(coefficients - self.expected(features))[:, None] / len(design)
         self.gram.mul_(MEMORY).add_(design.T @ (usual * design))
         self.cross.mul_(MEMORY).add_(coefficients.T @ (usual * design))
         self.mean.copy_(torch.linalg.solve(self.gram, self.cross.T).T * self.regressed)
