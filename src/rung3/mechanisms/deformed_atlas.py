@@ -205,9 +205,12 @@ class DeformedAtlas(Mechanism):
         assert isinstance(pixels, LocationScale)
         self.pixels = pixels
         self.look = ParentEncoder({name: self.parents[name] for name in self.appearance})
-        self.cause = ParentEncoder(self._of(self.movers))
         lights = [name for name in self.parents if name in {*self.appearance, *self.shading}]
-        self.light = ParentEncoder(self._of(lights))
+        both = [name for name in self.movers if name in lights]
+        alone = [name for name in self.movers if name not in both]
+        self.cause = ParentEncoder(self._of([*alone, *both]))
+        self.light = ParentEncoder(self._of([name for name in lights if name not in both]))
+        shared = ParentEncoder(self._of(both)).width
         levels = (self.kinds + (self.lesion is not None)) * image.channels
         self.level = Affine(self.look.width, levels)
         self.log_scale = Affine(self.look.width, levels)
@@ -221,7 +224,8 @@ class DeformedAtlas(Mechanism):
             waves=self.waves,
             gains=self.gains,
             movers=self.cause.width,
-            lights=self.light.width,
+            lights=self.light.width + shared,
+            both=shared,
             across=self.atlas.across,
         )
         self.velocity = SmoothField(self._of(self.movers), self.shape.axes, grid)

@@ -75,7 +75,8 @@ class Shape(nn.Module):
         gains: Cosines along each axis of the image, of the gain's logarithm; the constant one is
             left out.
         movers: Number of features that cause displacements; they come first.
-        lights: Number of features that cause gains.
+        lights: Number of features that cause gains; they come last.
+        both: Number of features that cause either, which are counted in both.
         across: Half the thickness of the atlas of a slice, in halves of the image's side; places
             are then displaced across the slice, too.
 
@@ -106,6 +107,7 @@ class Shape(nn.Module):
         movers: int,
         lights: int,
         across: float | None = None,
+        both: int = 0,
     ) -> None:
         super().__init__()
         self.waves, self.gains, self.across = waves, gains, across
@@ -116,8 +118,8 @@ class Shape(nn.Module):
         for axis, size in enumerate(sizes):
             line = _cosines(size, max(waves, gains))
             self.register_buffer(f"cosines{axis}", line, persistent=False)
-        self.register_buffer("causes", self._causes(movers, lights), persistent=False)
-        start, features = torch.diag(self._start().square()), 1 + movers + lights
+        self.register_buffer("causes", self._causes(movers, lights, both), persistent=False)
+        start, features = torch.diag(self._start().square()), self.causes.shape[1]
         self.register_buffer("mean", torch.zeros(self.count, features))
         self.register_buffer("covariance", start)
         self.register_buffer("gram", TRUST * torch.eye(features))
@@ -134,12 +136,12 @@ class Shape(nn.Module):
             [reach.repeat(self.axes), torch.full((self.gains**self.spatial - 1,), BRIGHT)]
         )
 
-    def _causes(self, movers: int, lights: int) -> Tensor:
-        """Return which features cause each coefficient, `(count, 1 + movers + lights)`."""
-        causes = torch.zeros(self.count, 1 + movers + lights, dtype=torch.bool)
+    def _causes(self, movers: int, lights: int, both: int) -> Tensor:
+        """Return which features, the constant first, cause each coefficient."""
+        causes = torch.zeros(self.count, 1 + movers + lights - both, dtype=torch.bool)
         causes[:, 0] = True
         causes[: self.moving, 1 : 1 + movers] = True
-        causes[self.moving :, 1 + movers :] = True
+        causes[self.moving :, 1 + movers - both :] = True
         causes[self._through, 0] = False
         return causes
 
