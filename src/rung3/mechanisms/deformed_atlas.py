@@ -88,6 +88,9 @@ image's side."""
 SHADED = 0.2
 """Standard deviation of the prior of the logarithm of a shading."""
 
+TINT = 0.1
+"""Level per unit of a tint's parameters: small, so that each is the mean of many images."""
+
 CALIBRATION_ROWS = 300
 """Rows from which the atlas starts, at most: a step of its fit takes all of them at once."""
 
@@ -112,11 +115,13 @@ class Drawing(NamedTuple):
     Attributes:
         at: Where each pixel lies in the atlas, `(n, axes, *sizes)`.
         shares: The expected share of each kind there, `(n, kinds, *sizes)`.
+        tint: What is added to the level there, `(n, C, *sizes)`.
         gain: How much brighter it is shown, `(n, C, *sizes)`.
     """
 
     at: Tensor
     shares: Tensor
+    tint: Tensor
     gain: Tensor
 
 
@@ -138,6 +143,9 @@ class DeformedAtlas(Mechanism):
         planes: Planes of the atlas, as far apart as its points; more than 1 for slices of something
             thick.
         fineness: Points of the atlas for each pixel, along each axis.
+        tinting: Names of the parents that add to the level of each place of the atlas, in
+            proportion to their features: what `appearance` cannot say by kinds. Of what these
+            parents move, too, only the law of shapes is learned.
 
     Raises:
         ValueError: If an argument is out of range; on `build`, if the variable is no image, or a
@@ -176,6 +184,7 @@ class DeformedAtlas(Mechanism):
         gains: int = 1,
         planes: int = 1,
         fineness: int = 1,
+        tinting: Iterable[str] = (),
     ) -> None:
         super().__init__()
         least = {"kinds": (kinds, 2), "spacing": (spacing, 1), "waves": (waves, 1)}
@@ -197,6 +206,7 @@ class DeformedAtlas(Mechanism):
         self.gains = gains
         self.planes = planes
         self.fineness = fineness
+        self.tinting = _names(tinting)
 
     def build(self) -> None:
         image = self.variable
@@ -205,7 +215,8 @@ class DeformedAtlas(Mechanism):
         assert isinstance(pixels, LocationScale)
         self.pixels = pixels
         self.look = ParentEncoder({name: self.parents[name] for name in self.appearance})
-        lights = [name for name in self.parents if name in {*self.appearance, *self.shading}]
+        self.tone = ParentEncoder(self._of(self.tinting))
+        lights = [name for name in self.parents if name in self._lit]
         both = [name for name in self.movers if name in lights]
         alone = [name for name in self.movers if name not in both]
         self.cause = ParentEncoder(self._of([*alone, *both]))
@@ -215,6 +226,8 @@ class DeformedAtlas(Mechanism):
         self.level = Affine(self.look.width, levels)
         self.log_scale = Affine(self.look.width, levels)
         self.atlas = Atlas(self.kinds, image.sizes, self.planes, self.fineness)
+        tones = self.tone.width * image.channels
+        self.tint = nn.Parameter(torch.zeros(tones, *self.atlas.odds.shape[1:]))
         self.variety = nn.Parameter(torch.zeros(()))
         if self.lesion is not None:
             self.cover = nn.Parameter(torch.zeros(1, *image.sizes))
@@ -228,7 +241,9 @@ class DeformedAtlas(Mechanism):
             both=shared,
             across=self.atlas.across,
         )
-        self.velocity = SmoothField(self._of(self.movers), self.shape.axes, grid)
+        # A place that turns another level looks like one that moves: not both, or they drift.
+        free = [name for name in self.movers if name not in self.tinting]
+        self.velocity = SmoothField(self._of(free), self.shape.axes, grid)
         self.shade = SmoothField(self._of(self.shading), image.channels, grid)
 
     @property
@@ -236,8 +251,13 @@ class DeformedAtlas(Mechanism):
         """Names of the parents that deform."""
         if self.moving is not None:
             return self.moving
-        named = {*self.appearance, *self.shading, self.lesion}
+        named = {*self._lit, self.lesion}
         return [name for name in self.parents if name not in named]
+
+    @property
+    def _lit(self) -> set[str]:
+        """Names of the parents that change how bright something is."""
+        return {*self.appearance, *self.shading, *self.tinting}
 
     def _of(self, names: list[str]) -> dict[str, Variable]:
         return {name: self.parents[name] for name in names}
@@ -255,6 +275,7 @@ class DeformedAtlas(Mechanism):
             )
         scalars = [k for k, v in self.parents.items() if not isinstance(v, Image)]
         given = {"appearance": self.appearance, "shading": self.shading, "moving": self.moving}
+        given |= {"tinting": self.tinting}
         for argument, names in given.items():
             if not set(names or ()) <= {*scalars, *(self.parents if argument == "moving" else ())}:
                 raise ValueError(
@@ -267,15 +288,16 @@ class DeformedAtlas(Mechanism):
                 f"{self.name}: lesion={self.lesion!r}: expected a binary parent of {self.name}, "
                 f"which are {binary}"
             )
-        if idle := set(self.parents) - {*self.movers, *self.appearance, *self.shading, self.lesion}:
+        if idle := set(self.parents) - {*self.movers, *self._lit, self.lesion}:
             raise ValueError(
                 f"{self.name}: its parents {sorted(idle)} would do nothing: name them in "
-                "appearance, moving, shading or lesion, or leave out their arrows"
+                "appearance, moving, shading, tinting or lesion, or leave out their arrows"
             )
 
     def calibrate_networks(self, value: Tensor, parents: Parents) -> None:
         """Let atlas, levels and noise start from those of images that are not deformed yet."""
-        for encoder in (self.look, self.cause, self.light, self.velocity, self.shade):
+        encoders = (self.look, self.tone, self.cause, self.light, self.velocity, self.shade)
+        for encoder in encoders:
             encoder.calibrate(parents)
         rows = self._first(parents, value)
         some, causes = value[rows].float(), {name: parent[rows] for name, parent in parents.items()}
@@ -355,14 +377,16 @@ class DeformedAtlas(Mechanism):
 
     def _views(self, parents: Parents, n: int) -> list[tuple[Tensor, Tensor]]:
         """Return the rows of each look, and level, variance and slopes of the atlas in it."""
-        normal, shares = self._normal(parents, n), self.atlas.shares()
-        looks = nn.functional.pad(self.look(parents, n), (0, 1))  # of no parents, one look
+        normal, shares, tones = self._normal(parents, n), self.atlas.shares(), self.tone(parents, n)
+        looks = torch.cat([self.look(parents, n), tones], 1)
+        looks = nn.functional.pad(looks, (0, 1))  # of no parents, one look
         _, which = torch.unique(looks, dim=0, return_inverse=True)
         views = []
         for look in range(int(which.max()) + 1):
             rows = (which == look).nonzero()[:, 0]
             of_look = Normal(*(part[rows[:1]] for part in normal))
             level, variance = (part[0] for part in self._pixels(shares[None], of_look))
+            level = level + self._toned(TINT * self.tint[None], tones[rows[:1]])[0]
             slopes = self.atlas.slopes(level, self.shape.axes).flatten(0, 1)
             views.append((rows, torch.cat([level, variance, slopes])))
         return views
@@ -407,8 +431,15 @@ class DeformedAtlas(Mechanism):
         n = len(coefficients)
         displacement = self.shape.displacement(coefficients)
         at = self._places(self._caused(parents, n), displacement)
+        maps = self.atlas.read(torch.cat([self.atlas.shares(), TINT * self.tint]), at)
+        shares, tint = maps.tensor_split((self.kinds,), 1)
         gain = self._shading(parents, n) * self.shape.gain(coefficients)
-        return Drawing(at, self.atlas.read(self.atlas.shares(), at), gain)
+        return Drawing(at, shares, self._toned(tint, self.tone(parents, n)), gain)
+
+    def _toned(self, tint: Tensor, tones: Tensor) -> Tensor:
+        """Return what tints `(n, w C, ...)` of features `(n, w)` add to the level, `(n, C, ...)`."""
+        of_feature = tint.unflatten(1, (tones.shape[1], self.variable.channels))
+        return torch.einsum("nwc...,nw->nc...", of_feature, tones)
 
     @property
     def _variety(self) -> Tensor:
@@ -438,7 +469,7 @@ class DeformedAtlas(Mechanism):
         normal = self._normal(parents, n)
         level, variance = self._pixels(drawing.shares, normal)
         scale = gain.log() + 0.5 * (variance / self._spread).log()
-        seen = Normal((gain * level).clamp(0, 1), scale)
+        seen = Normal((gain * (level + drawing.tint)).clamp(0, 1), scale)
         tissue = self.pixels.log_prob(value, seen).sum(1, keepdim=True)
         if self.lesion is None:
             return tissue
@@ -525,7 +556,7 @@ class DeformedAtlas(Mechanism):
         parts = [noise[name] for name in ("anatomy", "extent") if name in noise]
         there = resampled(torch.cat(parts, 1), self._back(noise["place"], drawing.at))
         anatomy, extent = there.tensor_split((self.kinds,), 1)
-        level = _mixed(drawing.shares + anatomy, normal.mean[:, : self.kinds])
+        level = _mixed(drawing.shares + anatomy, normal.mean[:, : self.kinds]) + drawing.tint
         if self.lesion is not None:
             ill = spread(self._ill(parents, n)[:, None], extent)
             extent = extent.clamp(0, 1) * ill
@@ -601,7 +632,8 @@ class DeformedAtlas(Mechanism):
         within = torch.einsum("nkc...,nkd...->n...cd", shown, gain[:, None] * off)
         noise = gain.square() * self._noise(shares, normal)
         within = within + torch.diag_embed(noise.movedim(1, -1))
-        error = torch.linalg.solve(within, (value - gain * level).movedim(1, -1))
+        error = value - gain * (level + drawing.tint)
+        error = torch.linalg.solve(within, error.movedim(1, -1))
         return torch.einsum("nkc...,n...c->nk...", shown, error)
 
     def _reached(self, seen: Tensor, parents: Parents, reach: Tensor) -> dict[str, Tensor]:
