@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from rung3 import Image
+from rung3 import Binary, Continuous, Image
 from rung3.mechanisms import DeformedAtlas
 from rung3.mechanisms.networks.registration import Laid, registered
 from rung3.mechanisms.networks.shape import Shape
@@ -47,6 +47,16 @@ def test_movers_displace_and_lights_brighten_and_neither_does_the_other() -> Non
     displaced = torch.arange(law.count) < law.moving
     assert torch.equal(by_mover[0], displaced.float())
     assert torch.equal(by_light[0], (~displaced).float())
+
+
+def test_one_feature_may_cause_either_and_is_counted_once() -> None:
+    law = shape(both=1)
+    law.mean += 1.0
+    assert law.mean.shape[1] == 2
+    assert (law.caused(torch.ones(1, 1)) - law.caused(torch.zeros(1, 1)) == 1).all()
+    parents = {"age": Continuous(), "sex": Binary()}
+    atlas = DeformedAtlas(moving=["age", "sex"], shading=["sex"], waves=2, gains=2)
+    assert atlas.bind("x", Image(1, 8, 8), parents).shape.mean.shape[1] == 3
 
 
 def test_displacements_across_a_slice_stay_within_its_atlas() -> None:

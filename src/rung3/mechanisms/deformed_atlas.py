@@ -223,7 +223,8 @@ class DeformedAtlas(Mechanism):
         self.pixels = pixels
         self.look = ParentEncoder({name: self.parents[name] for name in self.appearance})
         self.tone = ParentEncoder(self._of(self.tinting))
-        lights = [name for name in self.parents if name in self._lit]
+        # Shapes are fitted beside a lesion, which hides some: what that changes is no effect of age.
+        lights = [name for name in self.parents if name in {*self._lit, self.lesion}]
         both = [name for name in self.movers if name in lights]
         alone = [name for name in self.movers if name not in both]
         self.cause = ParentEncoder(self._of([*alone, *both]))
