@@ -1,9 +1,10 @@
 """`DeformedAtlas`: images as maps of a few kinds of tissue, deformed by their parents.
 
-    x_p = g_p(pa') b_p sum_k r_kp m_k(pa") + s_k(pa") e_p,      r_p ~ (pi(q_p), v),
+    x_p = g_p(pa') b_p (sum_k r_kp m_k(pa") + c_p f(pa")) + s_k(pa") e_p,      r_p ~ (pi(q_p), v),
 
-with pi an atlas (at each place, the expected share of every kind), g a smooth shading, and m and s
-the level and the noise of each kind. A share r varies about the atlas as if it were a
+with pi an atlas (at each place, the expected share of every kind), g a smooth shading, m and s the
+level and the noise of each kind, and c a tint: what the features f of parents add to the level of
+each place of the atlas, whatever its kinds are. A share r varies about the atlas as if it were a
 Dirichlet's: its covariance is v (diag(pi) - pi pi'). The atlas is read at
 
     q_p = d(p + h_p; pa),      (h, b) ~ the law of `rung3.mechanisms.networks.shape`,
@@ -11,9 +12,9 @@ Dirichlet's: its covariance is v (diag(pi) - pi pi'). The atlas is read at
 with d a smooth deformation that the parents cause, and h and b the displacements and the gain of
 the individual, whose mean depends on the parents, too. Each parent acts on those that it is named
 for: of a scan the sequence or the site sets levels. It is unified segmentation, with causes. A
-binary parent may also make a lesion, a kind of its own that covers the share c_p of a pixel,
+binary parent may also make a lesion, a kind of its own that covers the share l_p of a pixel,
 
-    k_p = lesion  with probability c_p  if there is one, else tissue, as above.
+    k_p = lesion  with probability l_p  if there is one, else tissue, as above.
 
 The atlas of a slice may have a thickness: then h leads across the slice, too, and slices at
 different heights in different heads show together what lies beside each of them.
@@ -24,12 +25,12 @@ atlas, the expectation t of r - pi given x. A counterfactual keeps what the indi
 differs from the one that is expected of its parents, and reads the atlas where the parents now
 place it; t moves with the tissue that has it, and what is left stays where it is:
 
-    G(h, t, pa) = g(pa') b sum_k m_k(pa") (pi(q) + t o q_0^-1 o q),
+    G(h, t, pa) = g(pa') b (sum_k m_k(pa") (pi(q) + t o q_0^-1 o q) + c(q) f(pa")),
     x~ = G(h, t, pa~) + (x - G(h, t, pa)),      q_0 the places under the parents x was seen with.
 
 So tissue moves, where the individual has it, and turns its contrast; the scanner's noise does not,
 and a null intervention changes nothing. How far a lesion would reach that is not there is not seen:
-it covers the places where c_p exceeds one uniform number for the whole image, one half unless it is
+it covers the places where l_p exceeds one uniform number for the whole image, one half unless it is
 drawn. From where it was or would be it moves with the tissue, as far as a counterfactual moves
 that. Densities are Laplace's approximation about the shape that fits an image.
 
@@ -223,7 +224,7 @@ class DeformedAtlas(Mechanism):
         self.pixels = pixels
         self.look = ParentEncoder({name: self.parents[name] for name in self.appearance})
         self.tone = ParentEncoder(self._of(self.tinting))
-        # Shapes are fitted beside a lesion, which hides some: what that changes is no effect of age.
+        # A lesion hides what shapes are fitted to: what that changes is no effect of age.
         lights = [name for name in self.parents if name in {*self._lit, self.lesion}]
         both = [name for name in self.movers if name in lights]
         alone = [name for name in self.movers if name not in both]
@@ -459,7 +460,7 @@ class DeformedAtlas(Mechanism):
         return Drawing(at, shares, self._toned(tint, self.tone(parents, n)), gain)
 
     def _toned(self, tint: Tensor, tones: Tensor) -> Tensor:
-        """Return what tints `(n, w C, ...)` of features `(n, w)` add to the level, `(n, C, ...)`."""
+        """Return what tints `(n, w C, ...)` of features `(n, w)` add to levels, `(n, C, ...)`."""
         of_feature = tint.unflatten(1, (tones.shape[1], self.variable.channels))
         return torch.einsum("nwc...,nw->nc...", of_feature, tones)
 
