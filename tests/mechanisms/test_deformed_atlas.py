@@ -161,6 +161,32 @@ def test_it_shades_and_takes_a_lesion_away_and_shows_it_where_it_mostly_is() -> 
     assert skill(ill & (test["side"] < 0), dose=test["dose"].flip(0)) > 0.7
 
 
+def test_a_tint_changes_each_place_of_the_anatomy_by_its_own_amount() -> None:
+    parents = {"age": Continuous()}
+    atlas: Any = DeformedAtlas(kinds=2, tinting=["age"]).bind("x", Image(1, 8, 8), parents)
+    atlas.calibrate_networks(torch.full((2, 1, 8, 8), 0.4), {"age": torch.tensor([40.0, 60.0])})
+    atlas.tint.data[0, 0, :, 3] = 2.0  # a line, finer than any shading
+    x, age = torch.full((1, 1, 8, 8), 0.4), torch.tensor([50.0])
+    changed = atlas.predict(atlas.abduct(x, {"age": age}), {"age": age + 10}) - x
+    assert changed[..., 3].mean().item() == pytest.approx(0.2, abs=0.01)
+    changed[..., 3] = 0
+    assert changed.abs().max() < 0.01
+
+
+def test_neighbours_tell_a_lesion_from_a_pixel_that_is_as_bright() -> None:
+    atlas: Any = DeformedAtlas(kinds=2, spacing=1, moving=[], lesion="sick")
+    atlas = atlas.bind("x", Image(1, 12, 12), {"sick": Binary()})
+    x = torch.full((1, 1, 12, 12), 0.2)
+    x[..., 6:, :] = 0.8
+    atlas.calibrate_networks(torch.cat([torch.full_like(x, 0.2), x]), {"sick": torch.arange(2)})
+    atlas.cover.data.zero_()  # anywhere
+    atlas.log_scale.bias.data.copy_(atlas.pixels.unbounded(torch.full((3,), 0.1).log()))
+    x[..., 2, 4], x[..., 9, 4] = 0.8, 0.2
+    extent = atlas.abduct(x, {"sick": torch.ones(1).long()})["extent"][0, 0]
+    assert extent[:6].max() < 0.5
+    assert extent[6:].min() > 0.5
+
+
 def test_large_images_start_from_one_with_a_lesion_too(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(deformed_atlas, "CALIBRATION_PIXELS", 1)  # one row is enough otherwise
     atlas = DeformedAtlas(kinds=2, moving=[], lesion="sick")

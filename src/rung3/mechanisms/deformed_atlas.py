@@ -1,9 +1,10 @@
 """`DeformedAtlas`: images as maps of a few kinds of tissue, deformed by their parents.
 
-    x_p = g_p(pa') b_p sum_k r_kp m_k(pa") + s_k(pa") e_p,      r_p ~ (pi(q_p), v),
+    x_p = g_p(pa') b_p (sum_k r_kp m_k(pa") + c_p f(pa")) + s_k(pa") e_p,      r_p ~ (pi(q_p), v),
 
-with pi an atlas (at each place, the expected share of every kind), g a smooth shading, and m and s
-the level and the noise of each kind. A share r varies about the atlas as if it were a
+with pi an atlas (at each place, the expected share of every kind), g a smooth shading, m and s the
+level and the noise of each kind, and c a tint: what the features f of parents add to the level of
+each place of the atlas, whatever its kinds are. A share r varies about the atlas as if it were a
 Dirichlet's: its covariance is v (diag(pi) - pi pi'). The atlas is read at
 
     q_p = y_p + F(y_p; pa),      y_p = p + h_p,
@@ -12,9 +13,9 @@ with h and b the displacements and the gain of the individual, of a law that is 
 (`rung3.mechanisms.networks.shape`), and F the displacement that the parents cause, wherever an
 individual has what they move (`rung3.mechanisms.networks.caused`). Each parent acts on what it is
 named for: of a scan the sequence or the site sets levels. It is unified segmentation, with causes.
-A binary parent may also make a lesion, a kind of its own that covers the share c_p of a pixel,
+A binary parent may also make a lesion, a kind of its own that covers the share l_p of a pixel,
 
-    k_p = lesion  with probability c_p  if there is one, else tissue, as above.
+    k_p = lesion  with probability l_p  if there is one, else tissue, as above.
 
 The atlas of a slice may have a thickness: then h leads across the slice, too, and slices at
 different heights in different heads show together what lies beside each of them.
@@ -25,12 +26,12 @@ atlas, the expectation t of r - pi given x. A counterfactual keeps what the indi
 differs from the one that is expected of its parents, and reads the atlas where the parents now
 place it; t moves with the tissue that has it, and what is left stays where it is:
 
-    G(h, t, pa) = g(pa') b sum_k m_k(pa") (pi(q) + t o q_0^-1 o q),
+    G(h, t, pa) = g(pa') b (sum_k m_k(pa") (pi(q) + t o q_0^-1 o q) + c(q) f(pa")),
     x~ = G(h, t, pa~) + (x - G(h, t, pa)),      q_0 the places under the parents x was seen with.
 
 So tissue moves, where the individual has it, and turns its contrast; the scanner's noise does not,
 and a null intervention changes nothing. How far a lesion would reach that is not there is not seen:
-it covers the places where c_p exceeds one uniform number for the whole image, one half unless it is
+it covers the places where l_p exceeds one uniform number for the whole image, one half unless it is
 drawn. From where it was or would be it moves with the tissue, as far as a counterfactual moves
 that. Densities are Laplace's approximation about the shape that fits an image.
 
@@ -86,6 +87,9 @@ they are the same for all, so more is seen of them."""
 SHADED = 0.2
 """Standard deviation of the prior of the logarithm of a shading."""
 
+TINT = 0.1
+"""Level per unit of a tint's parameters: small, so that each is the mean of many images."""
+
 CALIBRATION_ROWS = 300
 """Rows from which the atlas starts, at most: a step of its fit takes all of them at once."""
 
@@ -96,6 +100,13 @@ holds a number for each of them."""
 LOOSE = 2.0
 """How many times the images' noise that of the start is: while little is in its place, atlas and
 shapes are to follow what is seen at large, and not its detail."""
+
+ALIKE = 16.0
+"""Log-odds that a lesion all around a pixel adds to there being one: a pixel that is as bright as a
+lesion, or as dark as tissue, by chance or by its detail, is told by its neighbours."""
+
+SWEEPS = 10
+"""Rounds in which neighbours tell each other of a lesion: as many pixels as news of it goes."""
 
 RARE = 1e-3
 """Least share of a kind at a place that the atlas starts with."""
@@ -110,11 +121,13 @@ class Drawing(NamedTuple):
     Attributes:
         at: Where each pixel lies in the atlas, `(n, axes, *sizes)`.
         shares: The expected share of each kind there, `(n, kinds, *sizes)`.
+        tint: What is added to the level there, `(n, C, *sizes)`.
         gain: How much brighter it is shown, `(n, C, *sizes)`.
     """
 
     at: Tensor
     shares: Tensor
+    tint: Tensor
     gain: Tensor
 
 
@@ -137,6 +150,8 @@ class DeformedAtlas(Mechanism):
         planes: Planes of the atlas, as far apart as its points; more than 1 for slices of something
             thick.
         fineness: Points of the atlas for each pixel, along each axis.
+        tinting: Names of the parents that add to the level of each place of the atlas, in
+            proportion to their features: what `appearance` cannot say by kinds.
 
     Raises:
         ValueError: If an argument is out of range; on `build`, if the variable is no image, or a
@@ -175,6 +190,7 @@ class DeformedAtlas(Mechanism):
         gains: int = 1,
         planes: int = 1,
         fineness: int = 1,
+        tinting: Iterable[str] = (),
     ) -> None:
         super().__init__()
         least = {"kinds": (kinds, 2), "spacing": (spacing, 1), "waves": (waves, 1)}
@@ -196,6 +212,7 @@ class DeformedAtlas(Mechanism):
         self.gains = gains
         self.planes = planes
         self.fineness = fineness
+        self.tinting = _names(tinting)
 
     def build(self) -> None:
         image = self.variable
@@ -204,8 +221,10 @@ class DeformedAtlas(Mechanism):
         assert isinstance(pixels, LocationScale)
         self.pixels = pixels
         self.look = ParentEncoder({name: self.parents[name] for name in self.appearance})
+        self.tone = ParentEncoder(self._of(self.tinting))
         self.cause = Scores(self._of(self.movers))
-        lights = [name for name in self.parents if name in {*self.appearance, *self.shading}]
+        # A lesion hides what shapes are fitted to: what that changes is no effect of age.
+        lights = [name for name in self.parents if name in {*self._lit, self.lesion}]
         both = [name for name in lights if name in self.movers]
         alone = [name for name in lights if name not in both]
         self.light = ParentEncoder(self._of([*alone, *both]))
@@ -213,6 +232,8 @@ class DeformedAtlas(Mechanism):
         self.level = Affine(self.look.width, levels)
         self.log_scale = Affine(self.look.width, levels)
         self.atlas = Atlas(self.kinds, image.sizes, self.planes, self.fineness)
+        tones = self.tone.width * image.channels
+        self.tint = nn.Parameter(torch.zeros(tones, *self.atlas.odds.shape[1:]))
         self.variety = nn.Parameter(torch.zeros(()))
         if self.lesion is not None:
             self.cover = nn.Parameter(torch.zeros(1, *image.sizes))
@@ -238,8 +259,13 @@ class DeformedAtlas(Mechanism):
         """Names of the parents that deform."""
         if self.moving is not None:
             return self.moving
-        named = {*self.appearance, *self.shading, self.lesion}
+        named = {*self._lit, self.lesion}
         return [name for name in self.parents if name not in named]
+
+    @property
+    def _lit(self) -> set[str]:
+        """Names of the parents that change how bright something is."""
+        return {*self.appearance, *self.shading, *self.tinting}
 
     def _of(self, names: list[str]) -> dict[str, Variable]:
         return {name: self.parents[name] for name in names}
@@ -257,6 +283,7 @@ class DeformedAtlas(Mechanism):
             )
         scalars = [k for k, v in self.parents.items() if not isinstance(v, Image)]
         given = {"appearance": self.appearance, "shading": self.shading, "moving": self.moving}
+        given |= {"tinting": self.tinting}
         for argument, names in given.items():
             if not set(names or ()) <= {*scalars, *(self.parents if argument == "moving" else ())}:
                 raise ValueError(
@@ -269,15 +296,15 @@ class DeformedAtlas(Mechanism):
                 f"{self.name}: lesion={self.lesion!r}: expected a binary parent of {self.name}, "
                 f"which are {binary}"
             )
-        if idle := set(self.parents) - {*self.movers, *self.appearance, *self.shading, self.lesion}:
+        if idle := set(self.parents) - {*self.movers, *self._lit, self.lesion}:
             raise ValueError(
                 f"{self.name}: its parents {sorted(idle)} would do nothing: name them in "
-                "appearance, moving, shading or lesion, or leave out their arrows"
+                "appearance, moving, shading, tinting or lesion, or leave out their arrows"
             )
 
     def calibrate_networks(self, value: Tensor, parents: Parents) -> None:
         """Let atlas, levels and noise start from those of images that are not deformed yet."""
-        for encoder in (self.look, self.cause, self.light, self.shade):
+        for encoder in (self.look, self.tone, self.cause, self.light, self.shade):
             encoder.calibrate(parents)
         rows = self._first(parents, value)
         some, causes = value[rows].float(), {name: parent[rows] for name, parent in parents.items()}
@@ -355,14 +382,16 @@ class DeformedAtlas(Mechanism):
 
     def _views(self, parents: Parents, n: int) -> list[tuple[Tensor, Tensor]]:
         """Return the rows of each look, and level, variance and slopes of the atlas in it."""
-        normal, shares = self._normal(parents, n), self.atlas.shares()
-        looks = nn.functional.pad(self.look(parents, n), (0, 1))  # of no parents, one look
+        normal, shares, tones = self._normal(parents, n), self.atlas.shares(), self.tone(parents, n)
+        looks = torch.cat([self.look(parents, n), tones], 1)
+        looks = nn.functional.pad(looks, (0, 1))  # of no parents, one look
         _, which = torch.unique(looks, dim=0, return_inverse=True)
         views = []
         for look in range(int(which.max()) + 1):
             rows = (which == look).nonzero()[:, 0]
             of_look = Normal(*(part[rows[:1]] for part in normal))
             level, variance = (part[0] for part in self._pixels(shares[None], of_look))
+            level = level + self._toned(TINT * self.tint[None], tones[rows[:1]])[0]
             slopes = self.atlas.slopes(level, self.shape.axes).flatten(0, 1)
             views.append((rows, torch.cat([level, variance, slopes])))
         return views
@@ -395,8 +424,22 @@ class DeformedAtlas(Mechanism):
         if self.lesion is None:
             return torch.ones_like(image[:, :1])
         drawing = self._drawing(coefficients, parents)
-        struck = self._joint(image, parents, drawing).softmax(1)[:, 1:]
-        return 1 - _widened(struck, self.spacing - 1)
+        return 1 - _widened(self._struck(image, parents, drawing), self.spacing - 1)
+
+    def _struck(self, value: Tensor, parents: Parents, drawing: Drawing) -> Tensor:
+        """Return how probable a lesion is in each pixel, `(n, 0 or 1, ...)`.
+
+        Neighbours are alike: a mean field of Ising's model, as in Van Leemput et al. 1999,
+        *Automated model-based tissue classification* (IEEE Transactions on Medical Imaging 18).
+        """
+        joint = self._joint(value, parents, drawing)
+        if self.lesion is None:
+            return joint[:, 1:]
+        odds = joint[:, 1:] - joint[:, :1]
+        share = odds.sigmoid()
+        for _ in range(SWEEPS):
+            share = (odds + ALIKE * (2 * _mean_near(share) - 1)).sigmoid()
+        return share
 
     def _individual(self, deviation: Tensor, parents: Parents) -> Drawing:
         """Return the atlas in the shape of individuals that deviate so from what is expected."""
@@ -407,8 +450,15 @@ class DeformedAtlas(Mechanism):
         n = len(coefficients)
         displacement = self.shape.displacement(coefficients)
         at = self._places(self._caused(parents, n), displacement)
+        maps = self.atlas.read(torch.cat([self.atlas.shares(), TINT * self.tint]), at)
+        shares, tint = maps.tensor_split((self.kinds,), 1)
         gain = self._shading(parents, n) * self.shape.gain(coefficients)
-        return Drawing(at, self.atlas.read(self.atlas.shares(), at), gain)
+        return Drawing(at, shares, self._toned(tint, self.tone(parents, n)), gain)
+
+    def _toned(self, tint: Tensor, tones: Tensor) -> Tensor:
+        """Return what tints `(n, w C, ...)` of features `(n, w)` add to levels, `(n, C, ...)`."""
+        of_feature = tint.unflatten(1, (tones.shape[1], self.variable.channels))
+        return torch.einsum("nwc...,nw->nc...", of_feature, tones)
 
     @property
     def _variety(self) -> Tensor:
@@ -438,7 +488,7 @@ class DeformedAtlas(Mechanism):
         normal = self._normal(parents, n)
         level, variance = self._pixels(drawing.shares, normal)
         scale = gain.log() + 0.5 * (variance / self._spread).log()
-        seen = Normal((gain * level).clamp(0, 1), scale)
+        seen = Normal((gain * (level + drawing.tint)).clamp(0, 1), scale)
         tissue = self.pixels.log_prob(value, seen).sum(1, keepdim=True)
         if self.lesion is None:
             return tissue
@@ -535,7 +585,7 @@ class DeformedAtlas(Mechanism):
         parts = [noise[name] for name in ("anatomy", "extent") if name in noise]
         there = resampled(torch.cat(parts, 1), self._back(noise["place"], drawing.at))
         anatomy, extent = there.tensor_split((self.kinds,), 1)
-        level = _mixed(drawing.shares + anatomy, normal.mean[:, : self.kinds])
+        level = _mixed(drawing.shares + anatomy, normal.mean[:, : self.kinds]) + drawing.tint
         if self.lesion is not None:
             ill = spread(self._ill(parents, n)[:, None], extent)
             extent = extent.clamp(0, 1) * ill
@@ -588,7 +638,7 @@ class DeformedAtlas(Mechanism):
         n = len(value)
         fit = self._fitted(value, parents, LAST_ROUNDS)
         drawing = self._individual(fit.deviation, parents)
-        extent = self._joint(value, parents, drawing).softmax(1)[:, 1:]
+        extent = self._struck(value, parents, drawing)
         anatomy = self._beyond(value, drawing, self._normal(parents, n))
         if self.lesion is not None:
             anatomy = (1 - extent) * anatomy
@@ -611,7 +661,8 @@ class DeformedAtlas(Mechanism):
         within = torch.einsum("nkc...,nkd...->n...cd", shown, gain[:, None] * off)
         noise = gain.square() * self._noise(shares, normal)
         within = within + torch.diag_embed(noise.movedim(1, -1))
-        error = torch.linalg.solve(within, (value - gain * level).movedim(1, -1))
+        error = value - gain * (level + drawing.tint)
+        error = torch.linalg.solve(within, error.movedim(1, -1))
         return torch.einsum("nkc...,n...c->nk...", shown, error)
 
     def _reached(self, seen: Tensor, parents: Parents, reach: Tensor) -> dict[str, Tensor]:
@@ -630,6 +681,12 @@ def _widened(shares: Tensor, reach: int) -> Tensor:
     """Return the greatest share that lies within so many pixels along each axis."""
     pool = nn.functional.max_pool2d if shares.ndim == 4 else nn.functional.max_pool3d
     return pool(shares, 2 * reach + 1, stride=1, padding=reach)
+
+
+def _mean_near(shares: Tensor) -> Tensor:
+    """Return the mean of the pixels next to each, itself included."""
+    pool = nn.functional.avg_pool2d if shares.ndim == 4 else nn.functional.avg_pool3d
+    return pool(shares, 3, stride=1, padding=1, count_include_pad=False)
 
 
 def _mixed(shares: Tensor, of_kind: Tensor) -> Tensor:

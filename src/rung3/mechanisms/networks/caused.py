@@ -183,7 +183,9 @@ class CausedDisplacement(nn.Module):
         parts = own / self.unit.view(-1, *[1] * (own.ndim - 2))
         parts = parts.permute(0, 1, *range(own.ndim - 1, 1, -1))
         wider = own.new_zeros(len(own), self.axes, *self.waves)
-        at = [slice(min(one, other)) for one, other in zip(parts.shape[2:], self.waves, strict=False)]
+        at = [
+            slice(min(one, other)) for one, other in zip(parts.shape[2:], self.waves, strict=False)
+        ]
         of_plane = wider if len(self.waves) == parts.ndim - 2 else wider[..., 0]
         of_plane[:, :, *at] = parts[:, :, *at]
         return wider.flatten(1)

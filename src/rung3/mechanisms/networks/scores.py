@@ -57,7 +57,9 @@ class Scores(nn.Module):
         self.width = self.encoder.width
         plain = [isinstance(v, Continuous) and not v.circular for v in parents.values()]
         widths = [ParentEncoder({name: variable}).width for name, variable in parents.items()]
-        numeric = [is_plain for is_plain, width in zip(plain, widths, strict=True) for _ in range(width)]
+        numeric = [
+            is_plain for is_plain, width in zip(plain, widths, strict=True) for _ in range(width)
+        ]
         self.register_buffer("numeric", torch.tensor(numeric, dtype=torch.bool), persistent=False)
         for name in ("quantiles", "levels"):
             self.register_buffer(name, KNOTS.repeat(sum(numeric), 1))
