@@ -363,7 +363,8 @@ class DeformedAtlas(Mechanism):
 
     def _lights(self, parents: Parents, n: int) -> Tensor:
         """Return the features that the law of shapes depends on, `(n, f)`."""
-        return self.light(parents, n).float()
+        features: Tensor = self.light(parents, n)
+        return features.float()
 
     def _caused(self, parents: Parents, n: int) -> Tensor:
         """Return the displacements that parents cause, on a coarse grid, `(n, axes, ...)`."""
@@ -544,7 +545,8 @@ class DeformedAtlas(Mechanism):
 
     def _drift(self, parents: Parents, n: int) -> Tensor:
         """Return the negative log-prior of shadings, `(n,)`: without, gains would undo them."""
-        return 0.5 * (self.shade(parents, n) / SHADED).flatten(1).square().sum(1)
+        unlikely: Tensor = (self.shade(parents, n) / SHADED).flatten(1).square().sum(1)
+        return 0.5 * unlikely
 
     def sample_noise(self, n: int, parents: Parents, generator: Generator | None = None) -> Noise:
         device = self.observed.device

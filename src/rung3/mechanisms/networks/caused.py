@@ -120,7 +120,8 @@ class CausedDisplacement(nn.Module):
         for size, count in zip(self.grid, self.waves, strict=True):
             line = (torch.arange(size, device=parts.device) + 0.5) * (2 / size) - 1
             parts = parts.movedim(2, -1) @ _cosines(line, count).T
-        return parts.permute(0, 1, *range(parts.ndim - 1, 1, -1))
+        field: Tensor = parts.permute(0, 1, *range(parts.ndim - 1, 1, -1))
+        return field
 
     def read(
         self, field: Float[Tensor, "n a *coarse"], at: Float[Tensor, "n a *sizes"]
@@ -183,11 +184,10 @@ class CausedDisplacement(nn.Module):
         parts = own / self.unit.view(-1, *[1] * (own.ndim - 2))
         parts = parts.permute(0, 1, *range(own.ndim - 1, 1, -1))
         wider = own.new_zeros(len(own), self.axes, *self.waves)
-        at = [
-            slice(min(one, other)) for one, other in zip(parts.shape[2:], self.waves, strict=False)
-        ]
-        of_plane = wider if len(self.waves) == parts.ndim - 2 else wider[..., 0]
-        of_plane[:, :, *at] = parts[:, :, *at]
+        level = wider if wider.ndim == parts.ndim else wider[..., 0]  # the same at all heights
+        part = [slice(count) for count in self.waves[: parts.ndim - 2]]
+        few = parts[:, :, *part]
+        level[:, :, *(slice(count) for count in few.shape[2:])] = few
         return wider.flatten(1)
 
     def _seen(self, lines: Sequence[Tensor], slopes: Tensor, weight: Tensor) -> Tensor:

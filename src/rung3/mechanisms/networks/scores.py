@@ -55,10 +55,10 @@ class Scores(nn.Module):
         super().__init__()
         self.encoder = ParentEncoder(parents)
         self.width = self.encoder.width
-        plain = [isinstance(v, Continuous) and not v.circular for v in parents.values()]
-        widths = [ParentEncoder({name: variable}).width for name, variable in parents.items()]
         numeric = [
-            is_plain for is_plain, width in zip(plain, widths, strict=True) for _ in range(width)
+            isinstance(variable, Continuous) and not variable.circular
+            for name, variable in parents.items()
+            for _ in range(ParentEncoder({name: variable}).width)
         ]
         self.register_buffer("numeric", torch.tensor(numeric, dtype=torch.bool), persistent=False)
         for name in ("quantiles", "levels"):
@@ -78,7 +78,7 @@ class Scores(nn.Module):
 
     def forward(self, parents: Parents, n: int) -> Float[Tensor, "n f"]:
         """Return features; `n` is the number of rows, needed without parents."""
-        features = self.encoder(parents, n).float()
+        features: Tensor = self.encoder(parents, n).float()
         numbers = [
             _interpolated(column, quantiles, levels)
             for column, quantiles, levels in zip(

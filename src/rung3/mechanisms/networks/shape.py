@@ -165,7 +165,8 @@ class Shape(nn.Module):
     def by_axis(self, coefficients: Float[Tensor, "n k"]) -> Float[Tensor, "n a *waves"]:
         """Return those of displacements, by axis and by the cosines along each."""
         parts = coefficients[:, : self.moving]
-        return parts.unflatten(1, (self.axes, *[self.waves] * self.spatial))
+        by_axis: Tensor = parts.unflatten(1, (self.axes, *[self.waves] * self.spatial))
+        return by_axis
 
     def gain(self, coefficients: Float[Tensor, "n k"]) -> Float[Tensor, "n 1 *sizes"]:
         """Return the factors by which the image is brightened."""
@@ -212,7 +213,8 @@ class Shape(nn.Module):
     def usual(self, deviation: Float[Tensor, "n k"]) -> Float[Tensor, " n"]:
         """Return the weight of each row, from 0 to 1: less than 1 for a fit that went wrong."""
         far = torch.einsum("nk,kl,nl->n", deviation, self.precision, deviation)
-        return (USUAL * self.count / far).clamp_max(1)
+        usual: Tensor = (USUAL * self.count / far).clamp_max(1)
+        return usual
 
     @torch.no_grad()
     def update(
