@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from rung3 import Binary, Categorical, Continuous
-from rung3.mechanisms.networks.caused import CausedDisplacement
+from rung3.mechanisms.networks.caused import RISEN, CausedDisplacement
 from rung3.mechanisms.networks.deformation import places
 from rung3.mechanisms.networks.scores import Scores
 
@@ -71,6 +71,21 @@ def test_a_thick_atlas_is_displaced_otherwise_at_other_heights() -> None:
     assert torch.equal(moved[:, :2], torch.zeros(1, 2, 8, 8))
     assert (moved[0, 2, :, :4] > 0.05).all()
     assert (moved[0, 2, :, 4:] < -0.05).all()
+
+
+def test_an_atlas_gets_its_height_before_parents_move_anything_across_it() -> None:
+    caused = CausedDisplacement((8, 8), waves=2, features=1, across=0.1)
+    feature, generator = torch.randn(16, 1), torch.Generator().manual_seed(0)
+    own = 0.01 * feature.view(16, 1, 1, 1).expand(16, 3, 2, 2)
+    at = 0.5 * torch.rand(16, 3, 8, 8, generator=generator)
+    still = torch.zeros(16, 3, 1, 8, 8)
+    moved = []
+    for _ in range(RISEN + 1):
+        caused.update(feature, own, at, still, still[:, 0], still[:, 0], torch.ones(16))
+        moved.append(caused.mean.view(3, -1).abs().amax(1))
+    assert moved[-2][:2].min() > 0
+    assert moved[-2][2] == 0
+    assert moved[-1][2] > 0
 
 
 @pytest.mark.parametrize("power", [1, 3])

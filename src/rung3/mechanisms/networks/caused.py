@@ -53,6 +53,10 @@ MEMORY = 0.97
 START = 10
 """Batches that are only taken note of: before, there are fewer pixels than coefficients."""
 
+RISEN = 100
+"""Batches before which parents move nothing across a slice: until an atlas has a height, what lies
+higher could stand for one value of a parent, and what lies lower for another."""
+
 ALIKE = 10.0
 """Pixels that err alike: what an atlas misses is as wide as a few of them."""
 
@@ -93,9 +97,9 @@ class CausedDisplacement(nn.Module):
         self, sizes: Sequence[int], waves: int, features: int, across: float | None = None
     ) -> None:
         super().__init__()
-        spatial = len(sizes)
+        self.spatial = len(sizes)
         self.grid = [math.ceil(size / 2) for size in reversed(sizes)]  # x first
-        self.waves = [min(waves, MOST[spatial], size) for size in self.grid]
+        self.waves = [min(waves, MOST[self.spatial], size) for size in self.grid]
         if across is not None:
             self.grid.append(2 * ACROSS)
             self.waves.append(ACROSS)
@@ -106,7 +110,7 @@ class CausedDisplacement(nn.Module):
             "prior", ((1 + squares) / REACH).square().repeat(self.axes), persistent=False
         )
         unit = torch.ones(self.axes)
-        unit[spatial:] = across or 1.0
+        unit[self.spatial :] = across or 1.0
         self.register_buffer("unit", unit, persistent=False)
         count = len(self.prior)
         self.register_buffer("mean", torch.zeros(count, features))
@@ -177,6 +181,8 @@ class CausedDisplacement(nn.Module):
             step = torch.linalg.solve(self.moments + ridge[:, 0].diag(), rest)
             step += self._as_mean(own).T @ counted / n
             alone = ALONE * torch.eye(len(self.spread), device=at.device)
+            if self.batches <= RISEN:
+                step.unflatten(0, (self.axes, -1))[self.spatial :] = 0
             self.mean += step / memory @ torch.linalg.inv(self.spread + alone)
 
     def _as_mean(self, own: Tensor) -> Tensor:
