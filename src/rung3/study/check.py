@@ -245,7 +245,8 @@ def _seconds(model: SCM, name: str, train: Rows, options: dict[str, Any]) -> flo
         cost.backward()
         optimizer.step()
 
-    return seconds_of(step) * epochs * max(1, train.n // size)
+    steps: int = epochs * max(1, train.n // size)
+    return steps * seconds_of(step)
 
 
 def _support(variable: Variable) -> str:
