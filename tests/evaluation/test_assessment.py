@@ -11,11 +11,13 @@ import torch
 from torchmetrics.functional import mean_absolute_error
 
 from rung3 import SCM, Categorical, Continuous, Image, worlds
+from rung3.data.abductions import Abductions
 from rung3.data.distances import distance
 from rung3.data.rows import Rows
 from rung3.evaluation import Oracles, composition, evaluate, reversibility
 from rung3.evaluation.bootstrap import Bootstrap
 from rung3.evaluation.plan import plan
+from rung3.evaluation.protocol import Protocol
 from rung3.mechanisms import Equation
 from rung3.scm.query import causes, outcomes
 
@@ -403,3 +405,29 @@ def test_rows_that_do_not_fit_are_refused_before_any_work(rows):
         assess(blobs.world(), rows[0])
     with pytest.raises(ValueError, match="train: these are the test rows"):
         evaluate(blobs.world(), rows, train=rows, progress=False)
+
+
+# Abductions ----
+
+
+def test_noise_of_test_rows_is_abducted_once_and_scores_stay(monkeypatch):
+    variables = {"a": Continuous(), "c": Categorical(3), "x": Continuous()}
+    equations = {"a": Equation("u"), "x": Equation("a + c + u")}
+    model = SCM("a -> c; {a c} -> x", variables, equations)
+    rows, abducted = model.sample(40, seed=0), list[torch.Tensor]()
+    invert = Equation.invert
+
+    def counted(self, value, parents):
+        abducted.extend([value] if self.name == "x" else [])
+        return invert(self, value, parents)
+
+    monkeypatch.setattr(Equation, "invert", counted)
+    measures = frozenset({"composition", "reversibility", "spread", "stability"})
+    options = {"interventions": ["a", "c"], "protocol": Protocol(measures=measures)}
+    once = assess(model, rows, **options) | {"speed": None}
+    of_rows = sum(torch.equal(value, rows["x"]) for value in abducted)
+    monkeypatch.setattr(Abductions, "find", lambda *_: None)
+    abducted.clear()
+    assert assess(model, rows, **options) | {"speed": None} == once
+    assert of_rows == 3  # alone, as particles, and for the time of a whole counterfactual
+    assert sum(torch.equal(value, rows["x"]) for value in abducted) > 20

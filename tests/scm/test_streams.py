@@ -24,6 +24,7 @@ from rung3 import (
     worlds,
 )
 from rung3.data import seeding
+from rung3.data.abductions import Abductions
 from rung3.data.rows import Noise, map_noise
 from rung3.data.variables import Variable
 from rung3.effects import Estimate
@@ -328,3 +329,16 @@ def test_a_chain_of_answers_under_one_seed_draws_every_link_anew(generator: bool
     assert (back["y"] != rows["y"]).float().mean().item() == pytest.approx(0.3, abs=0.015)
     repeated = coin().counterfactual(there, {"x": 0}, seed=0)
     assert generator or torch.equal(repeated["y"], back["y"])
+
+
+def test_rows_keep_noise_that_nothing_was_drawn_for_and_no_other():
+    variables = {"a": Continuous(), "c": Categorical(3), "x": Continuous()}
+    model = SCM("a -> {c x}", variables, {"a": Equation("u"), "x": Equation("a + u")})
+    rows = model.sample(200, seed=0)
+    rows.abductions = Abductions()
+    first, second = (model.abduct(rows, seed=seed) for seed in (1, 2))
+    assert first["x"] is second["x"]
+    assert not torch.equal(first["c"], second["c"])
+    moved = Rows({**rows, "x": rows["x"] + 1}, abductions=rows.abductions)
+    torch.testing.assert_close(model.abduct(moved)["x"], first["x"] + 1)
+    assert model.abduct(rows[:])["x"] is not first["x"]

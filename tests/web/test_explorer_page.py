@@ -462,6 +462,8 @@ def test_volumes_are_cut_where_the_slider_stands(page: Driver, volumes: str, sca
     page.click("radius")
     page.set("radius", 3)
     assert _size(page.picture("as it was", "volume")) == (48, 16)  # three slices
+    assert page.value("volume") == "16×16×16 volume"
+    assert page.page.locator("img[alt='volume as it was']").bounding_box()["width"] > 250
     page.page.locator(".truth:not(.waiting)").wait_for()
     pictures = ("as it was", "as it would have been", "difference", "truth")
     middle = [page.picture(title, "volume") for title in pictures]

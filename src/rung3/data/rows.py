@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Protocol, TypeAlias, overload
 import torch
 from torch import Tensor
 
+from rung3.data.abductions import Abductions, Noise
 from rung3.data.provenance import Provenance
 from rung3.data.spelling import suggest
 from rung3.data.stored import Stored, pick
@@ -25,9 +26,6 @@ __all__ = ["Exogenous", "Noise", "Rows", "Values"]
 
 SHOWN_ROWS = 10
 """Rows that a notebook shows."""
-
-Noise: TypeAlias = Tensor | dict[str, Tensor]
-"""Exogenous noise of one mechanism: a tensor, or a dict of tensors (VAE: `z` and `eps`)."""
 
 Index: TypeAlias = int | slice | Tensor
 
@@ -75,6 +73,8 @@ class Rows(Mapping[str, Tensor]):
         batched: Whether values have a batch axis.
         particles: Number K of particles, or `None`.
         provenance: How the values came about.
+        abductions: Noise that models abducted from the rows, if they keep it; a selection, a copy
+            on another device and the like keep none.
 
     Example:
         >>> rows = Rows({"x": torch.arange(5.0)})
@@ -91,6 +91,7 @@ class Rows(Mapping[str, Tensor]):
         batched: bool = True,
         particles: int | None = None,
         provenance: Provenance | None = None,
+        abductions: Abductions | None = None,
     ) -> None:
         self._values = dict(values)
         self.noise = None if noise is None else dict(noise)
@@ -98,6 +99,7 @@ class Rows(Mapping[str, Tensor]):
         self.batched = batched
         self.particles = particles
         self.provenance = provenance
+        self.abductions = abductions
 
     @property
     def n(self) -> int:
@@ -366,6 +368,7 @@ def as_rows(
             world=values.world,
             batched=values.batched,
             provenance=values.provenance,
+            abductions=values.abductions,
         )
     return Rows(checked, batched=all(batched.values()))
 

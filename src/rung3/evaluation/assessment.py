@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
+from rung3.data.abductions import Abductions
 from rung3.data.cache import Cache
 from rung3.data.files import digest
 from rung3.data.progress import tracked
@@ -206,6 +207,7 @@ def _run(
     runners = [Runner(setup.examination(seed, reference), truths) for seed in setup.seeds]
     for at in _batches(setup.n, known, size, progress):
         batch = rows[at].to(model.device)
+        batch.abductions = Abductions()
         readings = read_images(setup.oracles, batch, model.device, size)
         for runner, queries in zip(runners, setup.plans, strict=True):
             runner.ask(batch, at, queries, readings, at.start < known)

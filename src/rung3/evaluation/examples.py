@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Self
 import torch
 from torch import Tensor
 
+from rung3.data.abductions import Abductions
 from rung3.data.provenance import Provenance, Status
 from rung3.data.rows import Rows
 from rung3.data.variables import Discrete, Image
@@ -155,6 +156,7 @@ class Examples:
         """Ask for every value of each variable that was intervened on alone."""
         names = dict.fromkeys(name for q in queries if len(q.do) == 1 for name in q.do)
         factual = rows[:shown].to(model.device)
+        factual.abductions = Abductions()
         for name in names:
             below = model.graph.descendants([name])
             if not any(isinstance(model.variables[k], Image) for k in below - {name}):

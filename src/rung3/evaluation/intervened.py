@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
+from rung3.data.abductions import Abductions
 from rung3.data.display import spell
 from rung3.data.distances import distance, unit
 from rung3.data.pictures import (
@@ -222,6 +223,7 @@ def interventions(
     columns = []
     for number in shown:
         row = rows[number : number + 1]
+        row.abductions = Abductions()
         targets = do or {k: _other(model.variables[k], row[k], rows[k]) for k in causes}
         settings = [
             *({name: target} for name, target in targets.items()),

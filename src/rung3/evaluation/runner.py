@@ -84,14 +84,15 @@ class Runner:
             do = query.at(at, exam.model.device)
             true = self._true(query, do, rows) if known else None
             answers = Answers(query, at, do, rows, known, true, readings={FACTUAL: readings})
-            self._answer(answers)
+            self._answer(answers, timed=query is queries[0])
 
-    def _answer(self, answers: Answers) -> None:
+    def _answer(self, answers: Answers, timed: bool) -> None:
         """Ask for one intervention in every mode, then for draws, and have all of it measured."""
         exam, query = self.exam, answers.query
         device, batch_size = exam.model.device, exam.batch_size
         for mode, temperature, options in self._modes():
-            answer = self._timed(answers, temperature, options)
+            ask = self._timed if timed and mode == KEPT else self._counterfactual
+            answer = ask(answers, answers.rows, temperature, options)
             answers.by_mode[mode] = answer
             answers.readings[mode] = read_images(exam.oracles, answer, device, batch_size)
             for measure in exam.measures:
@@ -129,21 +130,29 @@ class Runner:
         needs = {measure.draws for measure in self.exam.measures}
         return "always" in needs or ("with truth" in needs and answers.true is not None)
 
-    def _timed(self, answers: Answers, temperature: float, options: Mapping[str, Any]) -> Rows:
+    def _timed(
+        self, answers: Answers, rows: Rows, temperature: float, options: Mapping[str, Any]
+    ) -> Rows:
+        """Ask of rows that keep no noise, so that the time is that of a whole counterfactual."""
         device = self.exam.model.device
         _wait(device)
         start = time.perf_counter()
-        answer = self.exam.model.counterfactual(
-            answers.rows,
+        answer = self._counterfactual(answers, rows[:], temperature, options)
+        _wait(device)
+        self.seconds.append((rows.n, time.perf_counter() - start))
+        return answer
+
+    def _counterfactual(
+        self, answers: Answers, rows: Rows, temperature: float, options: Mapping[str, Any]
+    ) -> Rows:
+        return self.exam.model.counterfactual(
+            rows,
             answers.do,
             hold=answers.query.hold,
             seed=self.exam.generator,
             temperature=temperature,
             **options,
         )
-        _wait(device)
-        self.seconds.append((answers.rows.n, time.perf_counter() - start))
-        return answer
 
     def _true(self, query: Query, do: Mapping[str, Any], rows: Rows) -> Rows | None:
         """Return the true counterfactual; once the world refuses, nothing, for all rows."""

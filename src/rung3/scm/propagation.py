@@ -112,8 +112,8 @@ def abduct(
         if name in known:
             noise[name] = repeat_noise(known[name], particles)
             continue
-        mechanism = as_queried(mechanisms[name], options)
-        noise[name] = _abduct(mechanism, rows, values, hidden, particles, base)
+        abduction = _Abduction(mechanisms[name], options, rows, values, hidden, particles, base)
+        noise[name] = abduction.noise()
     return Exogenous(
         noise,
         n=rows.n,
@@ -126,33 +126,57 @@ def abduct(
     )
 
 
-def _abduct(
-    mechanism: Mechanism,
-    rows: Rows,
-    values: Parents,
-    hidden: Parents,
-    particles: int | None,
-    base: int,
-) -> Noise:
-    """Return one variable's noise, block by block, given values and draws of hidden causes."""
-    name = mechanism.name
-    causes = {p: hidden[p] for p in mechanism.parents if p in hidden}
-    parts = []
-    for at, source in _streams(mechanism, rows.n, base):
-        parents = {p: values[p][at] for p in mechanism.parents if p in values}
-        value = values[name][at]
-        exact = type(mechanism).abduct is Invertible.abduct  # nothing is drawn
-        generator = None if exact else stream(source, name, value.device)
+@dataclass(frozen=True)
+class _Abduction:
+    """The abduction of one variable's noise, given values and draws of hidden causes."""
+
+    of: Mechanism
+    options: Mapping[str, Any]
+    rows: Rows
+    values: Parents
+    hidden: Parents
+    particles: int | None
+    base: int
+
+    def noise(self) -> Noise:
+        """Return the noise; of an earlier query, if the rows keep it and nothing is drawn."""
+        abductions = self.rows.abductions
+        if abductions is None or not self.hidden.keys().isdisjoint(self.of.parents):
+            return self._abduct()[0]
+        given = {k: self.values[k] for k in (self.of.name, *self.of.parents) if k in self.values}
+        key = self.of, self.particles, repr(sorted(self.options.items()))
+        noise = abductions.find(key, given)
+        if noise is None:
+            noise, drawn = self._abduct()
+            if not drawn:
+                abductions.keep(key, given, noise)
+        return noise
+
+    def _abduct(self) -> tuple[Noise, bool]:
+        """Return the noise, block by block, and whether random numbers were drawn for it."""
+        mechanism = as_queried(self.of, self.options)
+        device, parts, drawn = self.values[mechanism.name].device, [], False
+        for at, source in _streams(mechanism, self.rows.n, self.base):
+            if type(mechanism).abduct is Invertible.abduct:  # nothing is drawn
+                parts.append(self._of_block(mechanism, at, None))
+                continue
+            generator = stream(source, mechanism.name, device)
+            before = generator.get_state()
+            parts.append(self._of_block(mechanism, at, generator))
+            drawn |= not torch.equal(before, generator.get_state())
+        return joined(parts, axis=0 if self.particles is None else 1), drawn
+
+    def _of_block(self, mechanism: Mechanism, at: slice, generator: Generator | None) -> Noise:
+        value = self.values[mechanism.name][at]
+        parents = {p: self.values[p][at] for p in mechanism.parents if p in self.values}
+        causes = {p: self.hidden[p][..., at] for p in mechanism.parents if p in self.hidden}
         try:
             if causes:
-                drawn = {p: cause[..., at] for p, cause in causes.items()}
-                part = _abduct_member(mechanism, value, parents, drawn, particles, generator)
-            else:
-                part = mechanism.abduct(value, parents, particles, generator)
+                return _abduct_member(mechanism, value, parents, causes, self.particles, generator)
+            return mechanism.abduct(value, parents, self.particles, generator)
         except ImpossibleError as fault:
-            raise (fault.at(at.start + fault.row % len(value)) if rows.batched else fault) from None
-        parts.append(part)
-    return joined(parts, axis=0 if particles is None else 1)
+            row = at.start + fault.row % len(value)
+            raise (fault.at(row) if self.rows.batched else fault) from None
 
 
 def _log_prob(mechanism: Mechanism, value: Tensor, parents: Parents, base: int) -> Tensor:

@@ -6,10 +6,8 @@ be estimated: `epochs x steps an epoch x seconds a step`.
 
 from __future__ import annotations
 
-import time
 from collections.abc import Sequence
 from dataclasses import dataclass
-from statistics import median
 from typing import Any
 
 import torch
@@ -21,7 +19,7 @@ from rung3.evaluation.positivity import Positivity, positivity
 from rung3.scm.query import Query
 from rung3.scm.scm import SCM
 from rung3.study.choosing import chooses
-from rung3.study.lengths import Short, duration, short_trainings
+from rung3.study.lengths import Short, duration, seconds_of, short_trainings
 from rung3.study.preflight import preflight
 from rung3.study.row_source import Splits
 from rung3.study.study import Study
@@ -32,9 +30,6 @@ from rung3.training.counterfactual.preparation import rehearsal, settable
 from rung3.training.options import Options
 
 __all__ = ["Check", "check"]
-
-TIMED_STEPS = 5
-"""Steps that are timed, after one that is not."""
 
 CALIBRATE = 2_000
 """Rows that the timed mechanisms take their scales from."""
@@ -243,16 +238,15 @@ def _seconds(model: SCM, name: str, train: Rows, options: dict[str, Any]) -> flo
         one.calibrate(*table[:CALIBRATE].of(one))
     batch = table[:size]
     optimizer = torch.optim.AdamW(trained, lr=1e-4)
-    taken = []
-    for _ in range(TIMED_STEPS + 1):
-        start = time.perf_counter()
+
+    def step() -> None:
         optimizer.zero_grad()
         cost = loss(mechanism, batch, LATE).total if aim else mechanism.loss(*batch.of(mechanism))
         cost.backward()
         optimizer.step()
-        taken.append(time.perf_counter() - start)
-    estimate: float = median(taken[1:]) * epochs * max(1, train.n // size)
-    return estimate
+
+    steps: int = epochs * max(1, train.n // size)
+    return steps * seconds_of(step)
 
 
 def _support(variable: Variable) -> str:

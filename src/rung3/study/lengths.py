@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from statistics import median
 
 from rung3.data.variables import Image
 from rung3.evaluation.verdict import LEAST_STEPS_IMAGE, LEAST_STEPS_NUMBER
@@ -12,10 +14,14 @@ from rung3.study.study import Study
 from rung3.training.options import Options
 from rung3.training.oracles.oracles import BATCH, EPOCHS, oracle_pairs
 
-__all__ = ["Short", "duration", "short_trainings", "steps_of"]
+__all__ = ["Short", "duration", "seconds_of", "short_trainings", "steps_of"]
 
 LEAST_STEPS_PREDICTOR = 200
 """Steps of a predictor's training, below which it is still far from the error that it ends at."""
+
+
+TIMED_STEPS = 5
+"""Steps of a training that are timed, after one that is not."""
 
 
 @dataclass(frozen=True)
@@ -88,6 +94,20 @@ def short_trainings(study: Study, model: SCM, n: int) -> Iterator[Short]:
         factor = 2 * LEAST_STEPS_PREDICTOR / steps
         longer, key = round(epochs * factor + 0.5), "evaluation.oracles.epochs"
         yield Short("the predictors", steps, LEAST_STEPS_PREDICTOR, key, longer, factor)
+
+
+def seconds_of(step: Callable[[], None]) -> float:
+    """Return the seconds that a step of training takes on the CPU, as if nothing else ran.
+
+    It is the time of the processor where that is shorter than that of the clock: what waiting for
+    other processes takes is left out, or a busy moment would make trainings seem long.
+    """
+    taken = []
+    for _ in range(TIMED_STEPS + 1):
+        clock, processor = time.perf_counter(), time.process_time()
+        step()
+        taken.append(min(time.perf_counter() - clock, time.process_time() - processor))
+    return median(taken[1:])
 
 
 def duration(seconds: float) -> str:

@@ -130,6 +130,7 @@ def answer(
         },
         noise=rows.noise if known else None,
         world=rows.world if known else None,
+        abductions=rows.abductions,
     )
 
 

@@ -150,7 +150,7 @@ function density(histogram) {
 
 const saved = (kind, k) => h("a", { href: `/api/strip.${kind}?q=${encodeURIComponent(page.latest.link)}&name=${encodeURIComponent(swept)}&model=${k}`, download: "" }, kind.toUpperCase());
 
-const strips = (model) => Object.values(model.images).map((frames) => h("div", { class: "strip", tabindex: "0", role: "group", "aria-label": `${swept} swept` },
+const strips = (model) => Object.entries(model.images).map(([name, frames]) => h("div", { class: page.schema.variables[name].volume ? "strip slices" : "strip", tabindex: "0", role: "group", "aria-label": `${swept} swept` },
   ...frames.map((f, i) => h("figure", {}, h("img", { src: f, alt: `${swept} ${model.labels[i]}` }), h("figcaption", {}, model.labels[i])))));
 
 function numbers(model) {

@@ -77,7 +77,8 @@ export function drawNodes() {
 }
 
 function kindOf(name) {
-  const { kind, width, height, channels } = page.schema.variables[name];
+  const { kind, width, height, channels, volume } = page.schema.variables[name];
+  if (volume) return `${volume.join("×")} volume`;
   return width ? `${width}×${height} image${channels === 3 ? " in colour" : ""}` : kind;
 }
 

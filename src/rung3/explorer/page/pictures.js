@@ -30,17 +30,17 @@ function effective(model) {
 }
 
 // A picture as large as the window; that of the swipe with its slider.
-function enlarge(shown, caption, ...below) {
+function enlarge(shown, caption, ratio, ...below) {
   const dialog = $("large"), close = () => dialog.close();
+  shown.style.setProperty("--ratio", ratio);
   shown.addEventListener("click", close);
   dialog.replaceChildren(shown, ...below, h("p", { class: "hint" }, caption, " ", shown.src ? h("a", { href: shown.src, download: `${caption}.png` }, "save") : "", " ",
     h("button", { type: "button", class: "small", onclick: close }, "Close")));
   dialog.showModal();
 }
 
-function swiper(name, image, ratio) {
+function swiper(name, image) {
   const over = h("div", { class: "swipe" }, h("img", { src: image.before, alt: "" }), h("img", { src: image.after, alt: "" }));
-  over.style.setProperty("--ratio", ratio);
   const slide = () => { over.lastChild.style.clipPath = `inset(0 0 0 ${swipe}%)`; };
   slide();
   const slider = h("input", { type: "range", min: 0, max: 100, value: swipe, "aria-label": `${name}: swipe between the two`,
@@ -50,16 +50,16 @@ function swiper(name, image, ratio) {
 
 function panels(model, k, name, image, single) {
   const [one, two] = single ? ["as it was", "as it would have been"] : ["population mean", `mean when ${WORDS[state.rung].act}`];
-  const { width, height, channels } = page.schema.variables[name];
+  const { width, height, channels, volume } = page.schema.variables[name];
   const picture = (source, title, more, ...below) => h("figure", {}, h("img", { src: source, alt: `${name} ${title}`, title: "Click for full size",
-    onclick: () => enlarge(h("img", { src: source, alt: `${name} ${title}` }), `${name} ${title}`) }), ...below, h("figcaption", {}, title, h("small", {}, more)));
-  const [over, slider] = swiper(name, image, width / height), sides = `left: ${one}; right: ${two}`;
-  const full = () => { const [large, below] = swiper(name, image, width / height); enlarge(large, sides, below); };
+    onclick: () => enlarge(h("img", { src: source, alt: `${name} ${title}` }), `${name} ${title}`, width / height) }), ...below, h("figcaption", {}, title, h("small", {}, more)));
+  const [over, slider] = swiper(name, image), sides = `left: ${one}; right: ${two}`;
+  const full = () => { const [large, below] = swiper(name, image); enlarge(large, sides, width / height, below); };
   over.addEventListener("click", full);
   const colours = channels === 3 ? "red, green and blue; " : channels > 1 ? "channel by channel; " : "";
   const difference = picture(image.change, "difference", colours + image.moved, ...bar("signed", `−${page.schema.signed}`, `+${page.schema.signed}`));
   if (colours) difference.className = "wide";
-  const row = h("div", { class: "panels", "data-model": k, "data-image": name },
+  const row = h("div", { class: volume ? "panels slices" : "panels", "data-model": k, "data-image": name },
     picture(image.before, one, ""),
     picture(image.after, two, [image.intervened ? "mechanisms stay, noise moves" : "", image.spread && single ? "mean of the draws" : ""].filter(Boolean).join("; ")),
     image.intervened ? picture(image.intervened, "by intervention", "noise stays, arrows are cut") : null,

@@ -6,15 +6,13 @@ make a model and no more than pay. All else follows from the number of rows.
 
 from __future__ import annotations
 
-import time
 from dataclasses import dataclass, replace
-from statistics import median
 
 import torch
 
 from rung3.data.variables import Image
 from rung3.mechanisms import VAE
-from rung3.study.lengths import LEAST_STEPS_PREDICTOR
+from rung3.study.lengths import LEAST_STEPS_PREDICTOR, seconds_of
 from rung3.training.oracles.oracles import BATCH as PREDICTOR_BATCH
 
 __all__ = ["LARGE", "SMALL", "Network", "Sizes", "side_that_fits", "size_numbers", "size_picture"]
@@ -67,9 +65,6 @@ FEW = 2_000
 
 SHARE = 0.7
 """Share of the minutes for the image; the rest is for predictors and evaluation."""
-
-TIMED = 4
-"""Steps that are timed, after one that is not."""
 
 
 @dataclass(frozen=True)
@@ -152,10 +147,7 @@ def size_picture(image: Image, n: int, minutes: float) -> Sizes:
 
 
 def _seconds(image: Image, batch: int, network: Network) -> float:
-    """Return the time of a step of training here, in seconds, as if nothing else ran.
-
-    Waiting for other processes is left out: else a busy moment would decide the size of the model.
-    """
+    """Return the time of a step of training here, in seconds."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         mechanism = VAE(
@@ -169,11 +161,10 @@ def _seconds(image: Image, batch: int, network: Network) -> float:
         value = image.nearest(torch.rand(batch, *image.shape))
         bound.calibrate(value, {})
         optimizer = torch.optim.AdamW(bound.parameters(), lr=1e-4)
-        taken = []
-        for _ in range(TIMED + 1):
-            start = time.process_time()
+
+        def step() -> None:
             optimizer.zero_grad()
             bound.loss(value, {}).backward()
             optimizer.step()
-            taken.append(time.process_time() - start)
-    return median(taken[1:]) / torch.get_num_threads()
+
+        return seconds_of(step)

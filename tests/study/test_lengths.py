@@ -1,0 +1,11 @@
+from __future__ import annotations
+
+import time
+
+from rung3.study.lengths import seconds_of
+
+
+def test_time_of_a_step_leaves_out_waiting_for_other_processes():
+    assert seconds_of(lambda: time.sleep(0.03)) < 0.02
+    start = time.process_time()
+    assert seconds_of(lambda: sum(range(100_000))) <= time.process_time() - start
