@@ -535,7 +535,7 @@ class DeformedAtlas(Mechanism):
         self.shape.update(fit.coefficients, self._lights(parents, n), fit.precision)
         self.caused.update(
             self.cause(parents, n),
-            own=self.shape.by_axis(fit.deviation),
+            individuals=self.shape.by_axis(fit.deviation),
             at=self._before(self.shape.displacement(fit.coefficients)),
             slopes=seen.slopes,
             error=seen.error,

@@ -143,7 +143,7 @@ class CausedDisplacement(nn.Module):
     def update(
         self,
         features: Float[Tensor, "n f"],
-        own: Float[Tensor, "n a *waves"],
+        individuals: Float[Tensor, "n a *waves"],
         at: Float[Tensor, "n a *sizes"],
         slopes: Float[Tensor, "n a c *sizes"],
         error: Float[Tensor, "n c *sizes"],
@@ -154,8 +154,8 @@ class CausedDisplacement(nn.Module):
 
         Args:
             features: Of the parents.
-            own: Coefficients of the individuals' displacements beyond what parents cause, by axis,
-                x first, and cosines along the axes of the image, x last.
+            individuals: Coefficients of the displacements beyond what parents cause, by axis, x
+                first, and by cosines along the axes of the image, x last.
             at: Where pixels lie in the atlas but for what parents cause, in halves of the image's
                 side.
             slopes: Of the atlas there, a half of the image's side.
@@ -170,30 +170,30 @@ class CausedDisplacement(nn.Module):
         lines = [_cosines(places[:, axis], count) for axis, count in enumerate(self.waves)]
         pull = torch.einsum("nacp,ncp->npa", slopes, weight * error)
         first = (pull[..., None] * lines[0][:, :, None]).flatten(2)
-        found = (first.transpose(1, 2) @ _products(lines[1:])).flatten(1)
+        gradient = (first.transpose(1, 2) @ _products(lines[1:])).flatten(1)
         self.batches += 1
         memory = min(float(self.batches), 1 / (1 - MEMORY))
         self.spread.lerp_(counted.T @ features / n, 1 / memory)
         self.moments.lerp_(self._seen(lines, slopes, weight), 1 / memory)
         if self.batches > START:
             ridge = (ALIKE * self.prior / (memory * n))[:, None]
-            rest = found.T @ counted / n - ridge * self.mean
+            rest = gradient.T @ counted / n - ridge * self.mean
             step = torch.linalg.solve(self.moments + ridge[:, 0].diag(), rest)
-            step += self._as_mean(own).T @ counted / n
+            step += self._as_mean(individuals).T @ counted / n
             alone = ALONE * torch.eye(len(self.spread), device=at.device)
             if self.batches <= RISEN:
                 step.unflatten(0, (self.axes, -1))[self.spatial :] = 0
             self.mean += step / memory @ torch.linalg.inv(self.spread + alone)
 
-    def _as_mean(self, own: Tensor) -> Tensor:
+    def _as_mean(self, individuals: Tensor) -> Tensor:
         """Return coefficients of individuals as those of this displacement, `(n, k)`."""
-        parts = own / self.unit.view(-1, *[1] * (own.ndim - 2))
-        parts = parts.permute(0, 1, *range(own.ndim - 1, 1, -1))
-        wider = own.new_zeros(len(own), self.axes, *self.waves)
+        parts = individuals / self.unit.view(-1, *[1] * (individuals.ndim - 2))
+        parts = parts.permute(0, 1, *range(individuals.ndim - 1, 1, -1))
+        wider = individuals.new_zeros(len(individuals), self.axes, *self.waves)
         level = wider if wider.ndim == parts.ndim else wider[..., 0]  # the same at all heights
         part = [slice(count) for count in self.waves[: parts.ndim - 2]]
-        few = parts[:, :, *part]
-        level[:, :, *(slice(count) for count in few.shape[2:])] = few
+        low = parts[:, :, *part]
+        level[:, :, *(slice(count) for count in low.shape[2:])] = low
         return wider.flatten(1)
 
     def _seen(self, lines: Sequence[Tensor], slopes: Tensor, weight: Tensor) -> Tensor:
