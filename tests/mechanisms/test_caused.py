@@ -37,9 +37,9 @@ def test_an_effect_is_found_by_what_individuals_and_images_differ_by(wrong: bool
     generator = torch.Generator().manual_seed(0)
     grid = places(SIZES, torch.zeros(())).movedim(-1, 0)
     for _ in range(60):
-        feature = torch.randn(16, 1, generator=generator)
-        own = torch.zeros(16, 2, 2, 2)
-        own[:, 0, 0, 0] = 0.02 * torch.randn(16, generator=generator)
+        feature = torch.randn(64, 1, generator=generator)
+        own = torch.zeros(64, 2, 2, 2)
+        own[:, 0, 0, 0] = 0.02 * torch.randn(64, generator=generator)
         before = grid + own[:, :, 0, 0, None, None]
         lacking = squeezed(before, feature) + RIGHT * feature.view(-1, 1, 1, 1)
         now = before + caused.read(caused.field(feature), before)
@@ -51,7 +51,7 @@ def test_an_effect_is_found_by_what_individuals_and_images_differ_by(wrong: bool
         error = ripples(before + lacking) - ripples(now)
         error += 0.01 * torch.randn(error.shape, generator=generator)
         weight = torch.full_like(error, 1e4)
-        usual = torch.ones(16)
+        usual = torch.ones(64)
         if wrong:
             own[0], error[0], usual[0] = 5.0, 0.5, 1e-3
         caused.update(feature, own, before, slopes(now), error, weight, usual)

@@ -47,8 +47,8 @@ REACH = 0.05
 """Prior standard deviation of the lowest coefficient, in halves of the image's side: what one
 deviation of a parent moves. It falls with the square of the frequency."""
 
-MEMORY = 0.97
-"""What is left of a batch's weight, a batch later."""
+BATCHES, ROWS = 33, 2000
+"""How much is remembered: so many batches, or as many as have so many rows."""
 
 START = 10
 """Batches that are only taken note of: before, there are fewer pixels than coefficients."""
@@ -172,7 +172,7 @@ class CausedDisplacement(nn.Module):
         first = (pull[..., None] * lines[0][:, :, None]).flatten(2)
         gradient = (first.transpose(1, 2) @ _products(lines[1:])).flatten(1)
         self.batches += 1
-        memory = min(float(self.batches), 1 / (1 - MEMORY))
+        memory = min(float(self.batches), max(BATCHES, ROWS / n))
         self.spread.lerp_(counted.T @ features / n, 1 / memory)
         self.moments.lerp_(self._seen(lines, slopes, weight), 1 / memory)
         if self.batches > START:
