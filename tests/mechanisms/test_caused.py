@@ -31,12 +31,11 @@ def squeezed(at: Tensor, feature: Tensor) -> Tensor:
     return 0.03 * feature.view(-1, 1, 1, 1) * torch.cat([at[:, :1] * near / 0.25, 0 * near], 1)
 
 
-@pytest.mark.parametrize("wrong", [False, True])
-def test_an_effect_is_found_by_what_individuals_and_images_differ_by(wrong: bool) -> None:
+def test_an_effect_is_found_though_one_fit_of_many_goes_wrong() -> None:
     caused = CausedDisplacement(SIZES, waves=14, features=1)
     generator = torch.Generator().manual_seed(0)
     grid = places(SIZES, torch.zeros(())).movedim(-1, 0)
-    for _ in range(60):
+    for _ in range(50):
         feature = torch.randn(64, 1, generator=generator)
         own = torch.zeros(64, 2, 2, 2)
         own[:, 0, 0, 0] = 0.02 * torch.randn(64, generator=generator)
@@ -52,8 +51,7 @@ def test_an_effect_is_found_by_what_individuals_and_images_differ_by(wrong: bool
         error += 0.01 * torch.randn(error.shape, generator=generator)
         weight = torch.full_like(error, 1e4)
         usual = torch.ones(64)
-        if wrong:
-            own[0], error[0], usual[0] = 5.0, 0.5, 1e-3
+        own[0], error[0], usual[0] = 5.0, 0.5, 1e-3
         caused.update(feature, own, before, slopes(now), error, weight, usual)
     one = torch.ones(1, 1)
     found = caused.read(caused.field(one), grid[None])
