@@ -35,7 +35,7 @@ def test_an_effect_is_found_though_one_fit_of_many_goes_wrong() -> None:
     caused = CausedDisplacement(SIZES, waves=14, features=1)
     generator = torch.Generator().manual_seed(0)
     grid = places(SIZES, torch.zeros(())).movedim(-1, 0)
-    for _ in range(50):
+    for _ in range(60):
         feature = torch.randn(64, 1, generator=generator)
         own = torch.zeros(64, 2, 2, 2)
         own[:, 0, 0, 0] = 0.02 * torch.randn(64, generator=generator)
