@@ -90,6 +90,9 @@ def test_ukbb_thumbnails_and_what_is_missing(tmp_path: Path) -> None:
         ("1000002,1", "1000002,7", r"column '31-0\.0', row 3: '7' is none of '0', '1'"),
         ("p21003_i2", "p21003_i3", "no column of field 21003 at instance 2"),
         ("1000002,", "x,", r"column 'eid', row 3: 'x' is not a number"),
+        ("\n1000002,", "\n,", r"column 'eid', row 3: '' does not say whom or what"),
+        ("1109000", "-5", r"column 'f_25010_2_0', row 3: '-5' is not above 0"),
+        ("23000", "0", r"column 'f\.25004\.2\.0', row 3: '0' is not above 0"),
         ("11025\n1000002", "11025,5\n1000002", r"row 2: 7 cells, and the header has 6"),
     ],
 )
@@ -307,6 +310,37 @@ def test_adni_adds_the_months_of_the_visit(tmp_path: Path) -> None:
         ValueError, match=r"ADNIMERGE\.csv, column 'VISCODE', row 3: 'soon' is not a v"
     ):
         LAYOUTS["adni"](root)
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "message"),
+    [
+        ("2006-03-13", "13/03/2006", r"column 'EXAMDATE', row 3: '13/03/2006' is not a date"),
+        ("2006-03-13", "2006-02-30", r"column 'EXAMDATE', row 3: '2006-02-30' is not a date"),
+        ("1000000,", "-4,", r"column 'WholeBrain', row 2: '-4' is not above 0"),
+        ("\n0,", "\n,", r"column 'RID', row 2: '' does not say whom or what the row is about"),
+        ("Male,0,", "Male,5,", r"column 'APOE4', row 2: '5' is none of '0', '1', '2', '-4'"),
+    ],
+)
+def test_adni_names_file_column_and_row(
+    tmp_path: Path, before: str, after: str, message: str
+) -> None:
+    table = cohorts.adni(tmp_path, 1) / "ADNIMERGE.csv"
+    table.write_text(table.read_text().replace(before, after))
+    with pytest.raises(ValueError, match=rf"ADNIMERGE\.csv, {message}"):
+        LAYOUTS["adni"](tmp_path)
+
+
+def test_codes_may_be_written_as_numbers_with_a_point(tmp_path: Path) -> None:
+    table = cohorts.adni(tmp_path, 2) / "ADNIMERGE.csv"
+    table.write_text(table.read_text().replace("ale,0,", "ale,0.0,").replace("ale,1,", "ale,1.0,"))
+    assert column(read("adni", tmp_path), "apoe4") == ["0", "0", "1", "1"]
+
+
+def test_mimic_cxr_counts_images_of_no_split(tmp_path: Path) -> None:
+    table = cohorts.mimic_cxr(tmp_path, 2) / f"{cohorts.MIMIC}-split.csv"
+    table.write_text(table.read_text().replace("10000010,test", "10000010,", 1))
+    assert read("mimic-cxr", tmp_path).left_out == {"in no split": 1}
 
 
 def test_adni_cuts_each_scan_into_slices_that_are_rows(tmp_path: Path) -> None:

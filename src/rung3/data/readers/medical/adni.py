@@ -61,18 +61,20 @@ def adni(
     root, out, labels = Path(root), LeftOut(), _labels(slices)
     records = []
     for row in Sheet.find(root, table):
-        name = f"{row.text('PTID')} {row.text('VISCODE')}"
+        name = f"{row.identifier('PTID')} {row.text('VISCODE')}"
+        if "{EXAMDATE}" in images:
+            row.date("EXAMDATE")
         baseline, months = row.number("AGE"), _months(row)
         if out.age(baseline, name):
             continue
         record = {
-            "subject": row.text("RID"), "visit": name, "age": (baseline or 0) + months / 12,
+            "subject": row.identifier("RID"), "visit": name, "age": (baseline or 0) + months / 12,
             "sex": row.choice("PTGENDER", {"Female": "female", "Male": "male"}),
             "apoe4": row.choice("APOE4", {"0": "0", "1": "1", "2": "2", "-4": None}),
             "diagnosis": _diagnosis(row),
-            "brain_volume": ml(row.number("WholeBrain")),
-            "ventricle_volume": ml(row.number("Ventricles")),
-            "intracranial_volume": ml(row.number("ICV")),
+            "brain_volume": ml(row.size("WholeBrain")),
+            "ventricle_volume": ml(row.size("Ventricles")),
+            "intracranial_volume": ml(row.size("ICV")),
         }  # fmt: skip
         if absent := [key for key in VARIABLES if record[key] is None]:
             out.add(f"{absent[0]} missing", name)

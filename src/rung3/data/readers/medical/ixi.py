@@ -49,9 +49,9 @@ def ixi(root: str | Path, *, table: str = "IXI.csv", sequence: str = "T1") -> Co
         raise ValueError(f"{excel[0]}: save it as CSV, as {root / table}")
     people = [
         {
-            "subject": row.whole("IXI_ID"),
+            "subject": row.whole("IXI_ID", needed=True),
             "age": row.number("AGE"),
-            "sex": row.choice(SEX, {"1": "male", "2": "female", "1.0": "male", "2.0": "female"}),
+            "sex": row.choice(SEX, {"1": "male", "2": "female"}),
         }
         for row in Sheet.find(root, table)
     ]

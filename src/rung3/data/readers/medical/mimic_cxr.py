@@ -62,7 +62,7 @@ def mimic_cxr(
     )
     records = []
     for row in Sheet.find(root, f"{VERSION}-metadata.csv"):
-        name = row.text("dicom_id")
+        name = row.identifier("dicom_id")
         person = _person(row, tables, out)
         if person is None:
             continue
@@ -77,6 +77,9 @@ def mimic_cxr(
         if name not in splits:
             raise row.fault("dicom_id", f"is not in {VERSION}-split.csv")
         split = splits[name].choice("split", {k: k for k in ("train", "validate", "test")})
+        if split is None:
+            out.add("in no split", name)
+            continue
         records.append(person | {"disease": kind.label(disease), "image": image, "split": split})
     variables = radiograph(finding) | {"race": Categorical(labels=RACES)}
     return Cohort(root, once(records, "image", out), variables, out)

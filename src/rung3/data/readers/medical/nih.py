@@ -62,7 +62,7 @@ def _record(files: dict[str, Path], row: Row, out: LeftOut) -> dict[str, Any] | 
     elif name not in files:
         out.add("no image file", name)
     else:
-        subject = {"subject": row.whole("Patient ID"), "image": files[name]}
+        subject = {"subject": row.whole("Patient ID", needed=True), "image": files[name]}
         return subject | {"age": age, "sex": sex, "view": view}
     return None
 

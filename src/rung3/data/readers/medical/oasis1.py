@@ -61,7 +61,7 @@ def oasis1(
         age = row.number("Age")
         if out.age(age, name):
             continue
-        etiv, nwbv = row.number("eTIV"), row.number("nWBV")
+        etiv, nwbv = row.size("eTIV"), row.number("nWBV")
         sex = row.choice("M/F", {"F": "female", "M": "male"})
         if etiv is None or nwbv is None or sex is None:
             out.add("volumes or sex missing", name)

@@ -68,7 +68,7 @@ def _record(root: Path, row: Row, out: LeftOut) -> dict[str, Any] | None:
     image = next((path for path in places if path is not None), None)
     if out.incomplete(sex, age, image, name):
         return None
-    subject = {"id": name, "subject": row.text("PatientID"), "image": image}
+    subject = {"id": name, "subject": row.identifier("PatientID"), "image": image}
     return subject | {"age": age, "sex": sex, "view": FRONTAL[row.text("Projection")]}
 
 

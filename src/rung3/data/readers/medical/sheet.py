@@ -8,6 +8,7 @@ import io
 import math
 import zlib
 from collections.abc import Callable, Hashable, Iterator, Mapping
+from datetime import date
 from pathlib import Path
 from string import Formatter
 from typing import TypeVar
@@ -44,6 +45,17 @@ class Row:
         text = self.cells[self.sheet.column(column)].strip()
         return "" if text in BLANK else text
 
+    def identifier(self, column: str) -> str:
+        """Return the text of a cell that says which thing a row is about.
+
+        Raises:
+            ValueError: If it has no value.
+        """
+        text = self.text(column)
+        if not text:
+            raise self.fault(column, "does not say whom or what the row is about")
+        return text
+
     def number(self, column: str) -> float | None:
         """Return a cell's number; `None` where it has no value.
 
@@ -61,12 +73,40 @@ class Row:
             raise self.fault(column, "is not a number")
         return value
 
-    def whole(self, column: str) -> int | None:
+    def size(self, column: str) -> float | None:
+        """Return a cell's number, such as a volume; `None` where it has no value.
+
+        Raises:
+            ValueError: If it is not a number above 0.
+        """
+        value = self.number(column)
+        if value is not None and value <= 0:
+            raise self.fault(column, "is not above 0; leave the cell empty if it is missing")
+        return value
+
+    def date(self, column: str) -> str:
+        """Return a cell's date, as `2005-09-08`; empty where it has no value.
+
+        Raises:
+            ValueError: If it is written otherwise, or is not a date.
+        """
+        text = self.text(column)
+        try:
+            valid = not text or date.fromisoformat(text).isoformat() == text
+        except ValueError:
+            valid = False
+        if not valid:
+            raise self.fault(column, "is not a date; expected year, month and day as 2005-09-08")
+        return text
+
+    def whole(self, column: str, *, needed: bool = False) -> int | None:
         """Return a cell's whole number, such as an identifier; `None` where it has no value.
 
         Raises:
-            ValueError: If it is not a whole number.
+            ValueError: If it is not a whole number, or has no value and one is needed.
         """
+        if needed:
+            self.identifier(column)
         value = self.number(column)
         if value is not None and value != int(value):
             raise self.fault(column, "is not a whole number")
@@ -75,10 +115,12 @@ class Row:
     def choice(self, column: str, choices: Mapping[str, T]) -> T | None:
         """Return what a cell's text stands for; `None` where it has no value.
 
+        A code may be written as `1.0`, as programs write a column of numbers with gaps.
+
         Raises:
             ValueError: If it stands for nothing.
         """
-        text = self.text(column)
+        text = self.text(column).removesuffix(".0")
         if not text:
             return None
         if text not in choices:

@@ -38,14 +38,7 @@ SCANS = {
 EID = ("eid", "f.eid", "f_eid")
 """The column of the participant's number, in each spelling."""
 
-SEX = {
-    "0": "female",
-    "1": "male",
-    "0.0": "female",
-    "1.0": "male",
-    "Female": "female",
-    "Male": "male",
-}
+SEX = {"0": "female", "1": "male", "Female": "female", "Male": "male"}
 
 SPELLING = re.compile(r"(?:p|f[._])?(\d+)(?:[-._]i?(\d+))?(?:[._]a?(\d+))?")
 
@@ -117,11 +110,11 @@ def _scans(
 
 def _thumbnail(row: Row) -> dict[str, Any]:
     return {
-        "subject": row.whole("eid"),
+        "subject": row.whole("eid", needed=True),
         "sex": row.choice("sex", SEX),
         "age": row.number("age"),
-        "brain_volume": row.number("brain_volume"),
-        "ventricle_volume": row.number("ventricle_volume"),
+        "brain_volume": row.size("brain_volume"),
+        "ventricle_volume": row.size("ventricle_volume"),
         "sequence": row.choice(
             "mri_seq", {"T1": "T1", "T2_FLAIR": "T2_FLAIR", "0": "T1", "1": "T2_FLAIR"}
         ),
@@ -129,27 +122,28 @@ def _thumbnail(row: Row) -> dict[str, Any]:
 
 
 def _person(row: Row) -> dict[str, Any]:
-    whole = _number(row, "25010")
+    eid = next((name for name in EID if name in row.sheet.names), "eid")
+    whole = _volume(row, "25010")
     if whole is None:
-        grey, white = _number(row, "25006"), _number(row, "25008")
+        grey, white = _volume(row, "25006"), _volume(row, "25008")
         whole = None if grey is None or white is None else grey + white
     return {
-        "subject": row.whole(next((name for name in EID if name in row.sheet.names), "eid")),
+        "subject": row.whole(eid, needed=True),
         "sex": row.choice(_column(row.sheet, "31", 0), SEX),
         "age": row.number(_column(row.sheet, "21003", VISIT)),
         "brain_volume": ml(whole),
-        "ventricle_volume": ml(_number(row, "25004", needed=True)),
+        "ventricle_volume": ml(_volume(row, "25004", needed=True)),
     }
 
 
-def _number(row: Row, field: str, needed: bool = False) -> float | None:
+def _volume(row: Row, field: str, needed: bool = False) -> float | None:
     try:
         column = _column(row.sheet, field, VISIT)
     except ValueError:
         if needed or field == "25006":
             raise
         return None
-    return row.number(column)
+    return row.size(column)
 
 
 def _column(sheet: Sheet, field: str, instance: int) -> str:
