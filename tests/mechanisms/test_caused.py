@@ -32,7 +32,7 @@ def squeezed(at: Tensor, feature: Tensor) -> Tensor:
 
 
 def test_an_effect_is_found_though_one_fit_of_many_goes_wrong() -> None:
-    caused = CausedDisplacement(SIZES, waves=14, features=1)
+    caused = CausedDisplacement(SIZES, features=1)
     generator = torch.Generator().manual_seed(0)
     grid = places(SIZES, torch.zeros(())).movedim(-1, 0)
     for _ in range(60):
@@ -61,7 +61,7 @@ def test_an_effect_is_found_though_one_fit_of_many_goes_wrong() -> None:
 
 
 def test_a_thick_atlas_is_displaced_otherwise_at_other_heights() -> None:
-    caused = CausedDisplacement((8, 8), waves=2, features=1, across=0.1)
+    caused = CausedDisplacement((8, 8), features=1, across=0.1)
     caused.mean.view(3, *caused.waves)[2, 0, 0, 1] = 1.0  # up below the middle, down above it
     at = torch.zeros(1, 3, 8, 8)
     at[:, 2, :, :4], at[:, 2, :, 4:] = -0.05, 0.05
@@ -72,7 +72,7 @@ def test_a_thick_atlas_is_displaced_otherwise_at_other_heights() -> None:
 
 
 def test_an_atlas_gets_its_height_before_parents_move_anything_across_it() -> None:
-    caused = CausedDisplacement((8, 8), waves=2, features=1, across=0.1)
+    caused = CausedDisplacement((8, 8), features=1, across=0.1)
     feature, generator = torch.randn(16, 1), torch.Generator().manual_seed(0)
     own = 0.01 * feature.view(16, 1, 1, 1).expand(16, 3, 2, 2)
     at = 0.5 * torch.rand(16, 3, 8, 8, generator=generator)

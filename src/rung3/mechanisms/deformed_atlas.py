@@ -80,10 +80,6 @@ LAST_ROUNDS = 10
 INVERSIONS = 5
 """Steps by which the place is sought where tissue was seen: each leaves little of the error."""
 
-FINER = 2
-"""How many times as many cosines displacements have that parents cause, as those of individuals:
-they are the same for all, so more is seen of them."""
-
 SHADED = 0.2
 """Standard deviation of the prior of the logarithm of a shading."""
 
@@ -97,7 +93,7 @@ CALIBRATION_PIXELS = 2_500_000
 """Pixels or voxels of these rows, at most, which bounds the memory of that step: of each kind it
 holds a number for each of them."""
 
-LOOSE = 2.0
+LOOSE = 1.5
 """How many times the images' noise that of the start is: while little is in its place, atlas and
 shapes are to follow what is seen at large, and not its detail."""
 
@@ -143,8 +139,7 @@ class DeformedAtlas(Mechanism):
         moving: Names of the parents that deform; if not given, all that are named nowhere else.
         shading: Names of the parents that brighten or darken by a smooth factor, whatever is there.
         lesion: Name of the binary parent that is 1 where there is a lesion, if one is.
-        waves: Cosines along each axis that an individual's displacements are sums of; twice as many
-            are those that parents cause.
+        waves: Cosines along each axis that an individual's displacements are sums of.
         gains: The same of the logarithm of an individual's gain, the constant left out: 1 for
             none, 3 for the field of a coil.
         planes: Planes of the atlas, as far apart as its points; more than 1 for slices of something
@@ -246,12 +241,7 @@ class DeformedAtlas(Mechanism):
             both=ParentEncoder(self._of(both)).width,
             across=self.atlas.across,
         )
-        self.caused = CausedDisplacement(
-            image.sizes,
-            waves=FINER * self.waves,
-            features=self.cause.width,
-            across=self.atlas.across,
-        )
+        self.caused = CausedDisplacement(image.sizes, self.cause.width, self.atlas.across)
         self.shade = SmoothField(self._of(self.shading), image.channels, grid)
 
     @property

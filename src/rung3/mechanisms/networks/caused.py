@@ -36,9 +36,10 @@ from torch.nn import functional as F
 
 __all__ = ["CausedDisplacement"]
 
-MOST = {2: 13, 3: 9}
-"""Cosines along an axis, at most, by the number of axes of the image: equations for more of them
-would take longer to solve than the images to register."""
+COSINES = {2: 16, 3: 9}
+"""Cosines along an axis, by the number of axes of the image: more than individuals need, for what
+parents cause is the same for all, so more is seen of it. Equations for still more of them would
+take longer to solve than images to register."""
 
 ACROSS = 3
 """Cosines across a slice."""
@@ -72,13 +73,12 @@ class CausedDisplacement(nn.Module):
 
     Args:
         sizes: Pixels of the image, by axis.
-        waves: Cosines along each axis of the image.
         features: Number of features.
         across: Half the thickness of the atlas of a slice, in halves of the image's side, if it
             has one.
 
     Example:
-        >>> caused = CausedDisplacement((8, 12), waves=3, features=1)
+        >>> caused = CausedDisplacement((8, 12), features=1)
         >>> caused.mean[0] = 0.1  # to the right, all alike
         >>> field = caused.field(torch.tensor([[0.0], [2.0]]))
         >>> caused.read(field, torch.zeros(2, 2, 8, 12))[:, :, 4, 6]
@@ -93,13 +93,11 @@ class CausedDisplacement(nn.Module):
     prior: Tensor
     unit: Tensor
 
-    def __init__(
-        self, sizes: Sequence[int], waves: int, features: int, across: float | None = None
-    ) -> None:
+    def __init__(self, sizes: Sequence[int], features: int, across: float | None = None) -> None:
         super().__init__()
         self.spatial = len(sizes)
         self.grid = [math.ceil(size / 2) for size in reversed(sizes)]  # x first
-        self.waves = [min(waves, MOST[self.spatial], size) for size in self.grid]
+        self.waves = [min(COSINES[self.spatial], size) for size in self.grid]
         if across is not None:
             self.grid.append(2 * ACROSS)
             self.waves.append(ACROSS)
