@@ -74,7 +74,7 @@ GAIN = 10.0
 ROUNDS = 6
 """Steps of registration in training, where the next epoch goes on from a better atlas."""
 
-LAST_ROUNDS = 10
+LAST_ROUNDS = 16
 """Steps of registration of an image that is asked about."""
 
 INVERSIONS = 5
