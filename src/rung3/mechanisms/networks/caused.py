@@ -48,8 +48,9 @@ REACH = 0.05
 """Prior standard deviation of the lowest coefficient, in halves of the image's side: what one
 deviation of a parent moves. It falls with the square of the frequency."""
 
-BATCHES, ROWS = 33, 2000
-"""How much is remembered: so many batches, or as many as have so many rows."""
+BATCHES, ROWS, SHARE = 33, 2000, 0.25
+"""How much is remembered, at least: so many batches, as many as have so many rows, and such a share
+of all so far: the atlas changes ever less, and effects are to be told from chance ever better."""
 
 START = 10
 """Batches that are only taken note of: before, there are fewer pixels than coefficients."""
@@ -170,7 +171,8 @@ class CausedDisplacement(nn.Module):
         first = (pull[..., None] * lines[0][:, :, None]).flatten(2)
         gradient = (first.transpose(1, 2) @ _products(lines[1:])).flatten(1)
         self.batches += 1
-        memory = min(float(self.batches), max(BATCHES, ROWS / n))
+        seen = float(self.batches)
+        memory = min(seen, max(BATCHES, ROWS / n, SHARE * seen))
         self.spread.lerp_(counted.T @ features / n, 1 / memory)
         self.moments.lerp_(self._seen(lines, slopes, weight), 1 / memory)
         if self.batches > START:
