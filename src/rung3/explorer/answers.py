@@ -273,7 +273,7 @@ def _variable(session: Session, name: str) -> Json:
     if isinstance(variable, Image):
         _, height, width = planar(torch.empty(variable.shape, device="meta")).shape
         schema |= {"height": height, "width": width, "channels": variable.channels}
-        schema |= {"volume": variable.sizes if variable.depth else None}
+        schema |= {"volume": variable.depth is not None, "sizes": variable.sizes}
     elif not variable.shape:
         low, high = span(session, name)
         schema |= {"low": low, "high": high}

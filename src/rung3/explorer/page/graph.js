@@ -77,8 +77,8 @@ export function drawNodes() {
 }
 
 function kindOf(name) {
-  const { kind, width, height, channels, volume } = page.schema.variables[name];
-  if (volume) return `${volume.join("×")} volume`;
+  const { kind, width, height, channels, volume, sizes } = page.schema.variables[name];
+  if (volume) return `${sizes.join("×")} volume`;
   return width ? `${width}×${height} image${channels === 3 ? " in colour" : ""}` : kind;
 }
 
