@@ -266,6 +266,14 @@ def test_known_models_get_the_verdict_that_they_deserve(tmp_path):
     assert Report.load(tmp_path).verdict == right.verdict
 
 
+def test_an_atlas_needs_fewer_steps_than_a_network():
+    metrics = good()
+    metrics["training"]["scan"] |= {"steps": 250, "kind": "DeformedAtlas"}
+    assert finding(metrics, "learned").mark == "yes"
+    metrics["training"]["scan"]["steps"] = 150
+    assert "of 200 that it needs" in finding(metrics, "learned").text
+
+
 def test_an_image_that_took_a_few_steps_has_not_learned():
     torch.manual_seed(0)
     kinds = {"image": Image(1, blobs.SIZE, blobs.SIZE, bits=None)}

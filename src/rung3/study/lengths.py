@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from statistics import median
 
 from rung3.data.variables import Image
-from rung3.evaluation.verdict import LEAST_STEPS_IMAGE, LEAST_STEPS_NUMBER
+from rung3.evaluation.verdict import least_steps
 from rung3.scm.scm import SCM
 from rung3.study.study import Study
 from rung3.training.options import Options
@@ -73,9 +73,9 @@ def short_trainings(study: Study, model: SCM, n: int) -> Iterator[Short]:
         n: Number of training rows.
     """
     for name, steps in steps_of(study, n).items():
-        image = isinstance(model.variables[name], Image)
-        least = LEAST_STEPS_IMAGE if image else LEAST_STEPS_NUMBER
-        if model.mechanisms[name].learns and steps < least:
+        mechanism, image = model.mechanisms[name], isinstance(model.variables[name], Image)
+        least = least_steps(image, type(mechanism).__name__)
+        if mechanism.learns and steps < least:
             group = study.training.mechanisms.get(name)
             epochs = group.epochs if group and "epochs" in group.model_fields_set else None
             before = study.training.epochs if epochs is None else epochs
