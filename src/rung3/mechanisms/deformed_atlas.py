@@ -51,7 +51,7 @@ from torch import Generator, Tensor, nn
 
 from rung3.data.rows import Noise
 from rung3.data.variables import Binary, Image, Mask, Variable
-from rung3.mechanisms.base import Abduction, Mechanism, Parents
+from rung3.mechanisms.base import Abduction, Mechanism, Parents, repeat_noise
 from rung3.mechanisms.likelihoods.base import LocationScale, Normal
 from rung3.mechanisms.likelihoods.registry import check_likelihood, likelihood_of
 from rung3.mechanisms.networks.atlas import Atlas
@@ -637,8 +637,8 @@ class DeformedAtlas(Mechanism):
         noise = {"anatomy": anatomy, "place": drawing.at, "shape": fit.deviation}
         noise |= self._reached(extent, parents, value.new_tensor(MIDDLE))
         noise["residual"] = value - self._drawn(drawing, noise, parents)
-        if particles is None:
-            return noise
+        if particles is None or self.lesion is None:
+            return repeat_noise(noise, particles)
         reach = torch.rand(particles, n, generator=generator, device=value.device)
         repeated = {name: part.expand(particles, *part.shape) for name, part in noise.items()}
         return repeated | self._reached(extent, parents, reach)
