@@ -93,7 +93,7 @@ CALIBRATION_PIXELS = 2_500_000
 """Pixels or voxels of these rows, at most, which bounds the memory of that step: of each kind it
 holds a number for each of them."""
 
-LOOSE = 1.5
+LOOSE = 2.0
 """How many times the images' noise that of the start is: while little is in its place, atlas and
 shapes are to follow what is seen at large, and not its detail."""
 
