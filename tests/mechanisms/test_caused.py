@@ -73,7 +73,8 @@ def test_a_thick_atlas_is_displaced_otherwise_at_other_heights() -> None:
 
 def test_an_atlas_gets_its_height_before_parents_move_anything_across_it() -> None:
     caused = CausedDisplacement((8, 8), features=1, across=0.1)
-    feature, generator = torch.randn(16, 1), torch.Generator().manual_seed(0)
+    generator = torch.Generator().manual_seed(0)
+    feature = torch.randn(16, 1, generator=generator)
     own = 0.01 * feature.view(16, 1, 1, 1).expand(16, 3, 2, 2)
     at = 0.5 * torch.rand(16, 3, 8, 8, generator=generator)
     still = torch.zeros(16, 3, 1, 8, 8)
